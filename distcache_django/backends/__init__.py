@@ -1,0 +1,1 @@
+"""The cache backend that sites set in ``CACHES``."""

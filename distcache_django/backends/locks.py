@@ -1,0 +1,158 @@
+"""A lock on one key, with a fencing token; the sync and the async face of the same Ops.
+
+At replication factor 1 the lock is kept by the key's owner alone, as django-redis keeps it: while that node is
+down nobody can take it, and a node that loses its memory forgets it. The fencing ``token`` grows with every
+acquisition; what the lock protects should refuse a token smaller than one it has seen.
+"""
+
+from __future__ import annotations
+
+import secrets
+import time
+from collections.abc import Callable
+from types import TracebackType
+from typing import Any
+
+from distcache_django.backends.policy import unavailable
+from distcache_django.core.coordinator import Coordinator
+from distcache_django.core.effects import Op, Pause
+from distcache_django.core.requests import Acquire, Prolong, Release
+from distcache_django.exceptions import LockNotOwned, TransportError
+
+__all__ = ["AsyncLock", "Lock"]
+
+
+class _LockOps:
+    """Build the Ops of one lock object and hold its state; not for use by two threads at once."""
+
+    def __init__(self, coordinator: Coordinator, key: str, timeout: float | None) -> None:
+        self._coordinator = coordinator
+        self.key = key
+        self._ttl_ms = None if timeout is None else max(1, int(timeout * 1000))
+        self._nonce: bytes | None = None
+        self.token: int | None = None
+
+    def acquire(self, sleep: float, blocking: bool, blocking_timeout: float | None) -> Op[bool]:
+        give_up = None if blocking_timeout is None else time.monotonic() + blocking_timeout
+        nonce = secrets.token_hex(16).encode()
+        while True:
+            token = yield from self._ask("lock", Acquire(self.key, nonce, self._ttl_ms))
+            if token is not None:
+                self._nonce, self.token = nonce, token
+                return True
+            if not blocking or (give_up is not None and time.monotonic() + sleep > give_up):
+                return False
+            yield Pause(sleep)
+
+    def release(self) -> Op[None]:
+        nonce, self._nonce, self.token = self._nonce, None, None
+        if nonce is None:
+            raise LockNotOwned(f"lock {self.key!r} is not held by this object")
+        if not (yield from self._ask("release", Release(self.key, nonce))):
+            raise LockNotOwned(f"lock {self.key!r} had expired, and may be another's")
+
+    def extend(self, timeout: float) -> Op[bool]:
+        if self._nonce is None:
+            raise LockNotOwned(f"lock {self.key!r} is not held by this object")
+        request = Prolong(self.key, self._nonce, max(1, int(timeout * 1000)))
+        if not (yield from self._ask("extend", request)):
+            raise LockNotOwned(f"lock {self.key!r} had expired, and may be another's")
+        return True
+
+    def _ask(self, operation: str, request: Acquire | Release | Prolong) -> Op[Any]:
+        try:
+            return (yield from self._coordinator.ask_owner(self.key, request))
+        except TransportError as error:
+            raise unavailable(operation, error) from error
+
+
+class _Options:
+    """Hold what both faces are made with."""
+
+    def __init__(
+        self,
+        run: Callable[[Op[Any]], Any],
+        coordinator: Coordinator,
+        key: str,
+        *,
+        timeout: float | None,
+        sleep: float,
+        blocking: bool,
+        blocking_timeout: float | None,
+    ) -> None:
+        self._run = run
+        self._ops = _LockOps(coordinator, key, timeout)
+        self._sleep = sleep
+        self._blocking = blocking
+        self._blocking_timeout = blocking_timeout
+
+    @property
+    def token(self) -> int | None:
+        """Return the fencing token while the lock is held by this object, else ``None``."""
+        return self._ops.token
+
+    def _acquire(self, blocking: bool | None, blocking_timeout: float | None) -> Op[bool]:
+        return self._ops.acquire(
+            self._sleep,
+            self._blocking if blocking is None else blocking,
+            self._blocking_timeout if blocking_timeout is None else blocking_timeout,
+        )
+
+
+class Lock(_Options):
+    """Exclude others from a key. Raises ``Unavailable`` while the key's node does not answer.
+
+    As a context manager it raises ``LockNotOwned`` when it cannot be had in time.
+    """
+
+    def acquire(self, blocking: bool | None = None, blocking_timeout: float | None = None) -> bool:
+        """Take the lock, waiting for it if ``blocking``; return whether it is held. One round trip an attempt."""
+        held: bool = self._run(self._acquire(blocking, blocking_timeout))
+        return held
+
+    def release(self) -> None:
+        """Free the lock; ``LockNotOwned`` if it had been lost."""
+        self._run(self._ops.release())
+
+    def extend(self, timeout: float) -> bool:
+        """Hold the lock for ``timeout`` seconds from now; ``LockNotOwned`` if it had been lost."""
+        extended: bool = self._run(self._ops.extend(timeout))
+        return extended
+
+    def __enter__(self) -> Lock:
+        if not self.acquire():
+            raise LockNotOwned(f"lock {self._ops.key!r} is held by another")
+        return self
+
+    def __exit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
+    ) -> None:
+        self.release()
+
+
+class AsyncLock(_Options):
+    """Be ``Lock`` for coroutines."""
+
+    async def acquire(self, blocking: bool | None = None, blocking_timeout: float | None = None) -> bool:
+        """Take the lock, waiting for it if ``blocking``; return whether it is held. One round trip an attempt."""
+        held: bool = await self._run(self._acquire(blocking, blocking_timeout))
+        return held
+
+    async def release(self) -> None:
+        """Free the lock; ``LockNotOwned`` if it had been lost."""
+        await self._run(self._ops.release())
+
+    async def extend(self, timeout: float) -> bool:
+        """Hold the lock for ``timeout`` seconds from now; ``LockNotOwned`` if it had been lost."""
+        extended: bool = await self._run(self._ops.extend(timeout))
+        return extended
+
+    async def __aenter__(self) -> AsyncLock:
+        if not await self.acquire():
+            raise LockNotOwned(f"lock {self._ops.key!r} is held by another")
+        return self
+
+    async def __aexit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
+    ) -> None:
+        await self.release()

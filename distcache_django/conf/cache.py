@@ -1,0 +1,166 @@
+"""Read one entry of ``CACHES`` into a frozen value."""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass, field
+from importlib.util import find_spec
+from os.path import commonprefix
+from typing import Any
+
+from django.core.cache.backends.base import get_key_func
+
+from distcache_django.conf.nodes import NodeSettings, parse_location
+from distcache_django.conf.options import read_options
+from distcache_django.conf.plugins import plugin_problem
+from distcache_django.conf.problems import Problems
+from distcache_django.core.topology import NodeSpec, Topology
+
+__all__ = ["CacheSettings", "parse"]
+
+#: Stands for the version in a key while its pattern is made.
+_ANY_VERSION = "\0"
+
+
+@dataclass(frozen=True)
+class CacheSettings:
+    """Be what one alias is set to. Secrets stay out of the repr. Times are in seconds.
+
+    ``pattern`` is a glob that matches all keys of the alias, whatever their version; ``None`` where a
+    ``KEY_FUNCTION`` leaves nothing to tell them by.
+    """
+
+    nodes: tuple[NodeSettings, ...]
+    topology: Topology
+    key_prefix: str
+    pattern: str | None
+    deadline: float
+    connect_timeout: float
+    client: str
+    connection_options: tuple[tuple[str, Any], ...] = field(repr=False)
+    on_unavailable: str
+    redirect: bool
+    ttl_jitter: float
+    signing_key: str | bytes | None = field(repr=False)
+    accept_unsigned: bool
+    serializer: str | None
+    compressor: str | None
+    pickle_protocol: int
+
+    @property
+    def cluster_key(self) -> tuple[object, ...]:
+        """Return what two aliases have to have in common to share links and the health of nodes."""
+        reachable = tuple((node.name, node.url) for node in self.nodes)
+        return (reachable, self.deadline, self.connect_timeout, self.client, repr(self.connection_options))
+
+
+def parse(location: object, params: Mapping[str, Any]) -> tuple[CacheSettings | None, Problems]:
+    """Return the settings, or ``None`` where they cannot work, and everything that is wrong with them.
+
+    Reads nothing but its arguments and connects to nothing.
+    """
+    problems = Problems()
+    nodes = parse_location(location, problems)
+    given = params.get("OPTIONS", {})
+    options = read_options(given, problems)
+    _check_combinations(options, given if isinstance(given, Mapping) else {}, problems)
+    prefix = str(params.get("KEY_PREFIX", ""))
+    pattern, lead = _key_shapes(params.get("KEY_FUNCTION"), prefix, problems)
+    topology = _topology(nodes, options, lead, problems) if not any(p.is_error for p in problems) else None
+    if topology is None or any(problem.is_error for problem in problems):
+        return None, problems
+    return _settings(nodes, topology, prefix, pattern, options), problems
+
+
+def _settings(
+    nodes: tuple[NodeSettings, ...], topology: Topology, prefix: str, pattern: str | None, options: Mapping[str, Any]
+) -> CacheSettings:
+    deadline = min(options["DEADLINE"], options["SOCKET_TIMEOUT"] or options["DEADLINE"])
+    ignore = options["IGNORE_EXCEPTIONS"]
+    connection = dict(options["CONNECTION_POOL_KWARGS"])
+    connection.pop("max_connections", None)
+    for option, name in (("USERNAME", "username"), ("PASSWORD", "password")):
+        if options[option] is not None:
+            connection[name] = options[option]
+    return CacheSettings(
+        nodes=nodes,
+        topology=topology,
+        key_prefix=prefix,
+        pattern=pattern,
+        deadline=deadline,
+        connect_timeout=min(options["SOCKET_CONNECT_TIMEOUT"], deadline),
+        client=options["CLIENT"],
+        connection_options=tuple(sorted(connection.items())),
+        on_unavailable=options["ON_UNAVAILABLE"] if ignore is None else ("miss" if ignore else "raise"),
+        redirect=options["ON_NODE_DOWN"] == "redirect",
+        ttl_jitter=options["TTL_JITTER"],
+        signing_key=options["SIGNING_KEY"],
+        accept_unsigned=options["ACCEPT_UNSIGNED"],
+        serializer=options["SERIALIZER"],
+        compressor=options["COMPRESSOR"],
+        pickle_protocol=options["PICKLE_VERSION"],
+    )
+
+
+def _check_combinations(options: Mapping[str, Any], given: Mapping[str, Any], problems: Problems) -> None:
+    if options["REPLICATION_FACTOR"] != 1:
+        problems.add("E007", "OPTIONS['REPLICATION_FACTOR']: this version keeps one copy of each key.", "Set it to 1.")
+    if options["CONFLICT_RESOLUTION"] != "lww":
+        problems.add("E007", "OPTIONS['CONFLICT_RESOLUTION']: this version knows only 'lww'.")
+    if options["NEAR_CACHE"] is not None:
+        problems.add("E007", "OPTIONS['NEAR_CACHE'] is not available in this version.", "Set it to None.")
+    if options["IGNORE_EXCEPTIONS"] is not None and "ON_UNAVAILABLE" in given:
+        problems.add("W003", "OPTIONS has both ON_UNAVAILABLE and IGNORE_EXCEPTIONS; the latter wins.", "Keep one.")
+    if options["ACCEPT_UNSIGNED"]:
+        problems.add(
+            "W002",
+            "OPTIONS['ACCEPT_UNSIGNED'] is on: who can write to a node can run code in this site.",
+            "Turn it off once the cut-over is done.",
+        )
+    for name in ("SERIALIZER", "COMPRESSOR"):
+        if trouble := plugin_problem(options[name]):
+            problems.add("E009", f"OPTIONS[{name!r}]: {trouble}")
+    if options["CLIENT"] == "valkey" and find_spec("valkey") is None:
+        problems.add("E011", "OPTIONS['CLIENT'] is 'valkey', which is not installed.", "pip install 'distcache_django[valkey]'")
+
+
+def _key_shapes(
+    setting: str | Callable[..., str] | None, prefix: str, problems: Problems
+) -> tuple[str | None, str | None]:
+    """Return the glob of all keys of the alias and the regular expression of what precedes a user's key.
+
+    A ``KEY_FUNCTION`` may hide the key (a hash of it, say): then the glob covers what its keys begin with, or
+    is ``None`` where they have nothing in common, and the expression is ``None``.
+    """
+    try:
+        make = get_key_func(setting)
+        full, other = str(make("key", prefix, _ANY_VERSION)), str(make("another", prefix, _ANY_VERSION))
+    except Exception as error:  # noqa: BLE001 - the site's own function may raise anything
+        problems.add("E008", f"KEY_FUNCTION cannot make a key: {type(error).__name__}: {error}")
+        return None, None
+    before, found, after = full.partition("key")
+    if not found:
+        before, after = commonprefix((full, other)), ""
+    if not before.strip(_ANY_VERSION):
+        problems.add("W005", "KEY_FUNCTION makes keys that begin alike with nothing: clear() cannot tell them from others.")
+        return None, None
+    glob = re.sub(r"([*?\[\]^\\-])", r"\\\1", before).replace(_ANY_VERSION, "*") + "*" + after
+    lead = "[^:]*".join(re.escape(part) for part in before.split(_ANY_VERSION))
+    return glob, lead if found else None
+
+
+def _topology(
+    nodes: tuple[NodeSettings, ...], options: Mapping[str, Any], lead: str | None, problems: Problems
+) -> Topology | None:
+    if options["RANGES"] and lead is None:
+        problems.add("E008", "OPTIONS['RANGES'] needs a KEY_FUNCTION that keeps the key readable.")
+        return None
+    specs = {node.name: NodeSpec(node.weight, node.zone) for node in nodes}
+    try:
+        return Topology.build(
+            specs, virtual_nodes=options["VIRTUAL_NODES"], ranges=options["RANGES"] or None, range_lead=lead or ""
+        )
+    except (ValueError, TypeError) as error:
+        problems.add("E008" if "range" in str(error) else "E004", f"The nodes cannot be placed: {error}")
+        return None

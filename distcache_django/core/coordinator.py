@@ -1,0 +1,249 @@
+"""Decide which node does what for one cache at replication factor 1: every key has one owner.
+
+Consistency: a value is where its owner is; reads see the last write the owner acknowledged. An operation whose
+owner does not answer fails with the owner's ``TransportError``; drivers have noted the keys it may have missed
+(``Owe``), so nothing old comes back when the owner does.
+
+*Redirection* (``ON_NODE_DOWN="redirect"``): reads and plain writes of a key whose owner is down go to the next
+node of its preference list, with at most ten seconds to live. Exclusive operations (``add``, counting, locks)
+are never redirected: two processes may differ in what they think of the owner.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterable, Sequence
+from typing import Any
+
+from distcache_django.core.effects import Ask, Gather, Op, Owe
+from distcache_django.core.requests import (
+    Exists,
+    Fetch,
+    FetchMany,
+    Ping,
+    Remove,
+    Request,
+    Scan,
+    Store,
+    StoreMany,
+    WireValue,
+)
+from distcache_django.core.topology import Topology
+from distcache_django.exceptions import NodeRefused, TransportError
+
+__all__ = ["REDIRECTED_TTL_MS", "Coordinator"]
+
+#: The longest life of a value that is kept by a node other than its owner.
+REDIRECTED_TTL_MS = 10_000
+_SCAN_COUNT = 1000
+
+Failures = list[TransportError]
+
+
+class Coordinator:
+    """Build the Ops of one cache. Immutable; shared by threads.
+
+    ``may_redirect`` tells whether a down node's keys may be served by another one at present; ``None`` switches
+    redirection off.
+    """
+
+    def __init__(self, topology: Topology, may_redirect: Callable[[str], bool] | None = None) -> None:
+        self.topology = topology
+        self.owner = topology.owner
+        self._may_redirect = may_redirect
+
+    def fetch(self, key: str) -> Op[bytes | None]:
+        """Read one value from its owner, in one round trip."""
+        try:
+            value: bytes | None = yield Ask(self.owner(key), Fetch(key))
+        except TransportError as error:
+            value = yield from self._redirect(key, Fetch(key), error)
+        return value
+
+    def store(self, key: str, value: WireValue, ttl_ms: int | None, condition: str | None = None) -> Op[bool]:
+        """Write one value at its owner, in one round trip; return whether ``condition`` was met."""
+        owner = self.owner(key)
+        try:
+            stored: bool = yield Ask(owner, Store(key, value, ttl_ms, condition))
+        except NodeRefused as error:
+            yield from self._drop_refused(owner, [key])
+            raise error
+        except TransportError as error:
+            if condition is not None:
+                raise
+            stored = yield from self._redirect(key, Store(key, value, _short(ttl_ms)), error)
+        return stored
+
+    def remove(self, key: str) -> Op[bool]:
+        """Delete one key at its owner, in one round trip; return whether it was there."""
+        try:
+            removed: int = yield Ask(self.owner(key), Remove((key,)))
+        except TransportError as error:
+            # A copy that a redirected write left elsewhere goes too, but only the owner can acknowledge.
+            yield from self._redirect(key, Remove((key,)), error)
+            raise error
+        return removed > 0
+
+    def exists(self, key: str) -> Op[bool]:
+        """Tell whether a key is there, in one round trip."""
+        try:
+            found: bool = yield Ask(self.owner(key), Exists(key))
+        except TransportError as error:
+            found = yield from self._redirect(key, Exists(key), error)
+        return found
+
+    def ask_owner(self, key: str, request: Request) -> Op[Any]:
+        """Send a request about one key to its owner and nowhere else, in one round trip."""
+        reply = yield Ask(self.owner(key), request)
+        return reply
+
+    def fetch_many(self, keys: Sequence[str]) -> Op[tuple[list[bytes | None], Failures]]:
+        """Read values in the order of ``keys``, one round trip per node, all at once; failed ones are ``None``."""
+        values: list[bytes | None] = [None] * len(keys)
+        failures = yield from self._each_part(keys, lambda part: FetchMany([keys[i] for i in part]), values.__setitem__)
+        return values, failures
+
+    def store_many(self, items: Sequence[tuple[str, WireValue]], ttl_ms: int | None) -> Op[tuple[list[bool], Failures]]:
+        """Write values, one round trip per node, all at once; return which of them were stored."""
+        stored = [False] * len(items)
+        failures = yield from self._each_part(
+            [key for key, _ in items],
+            lambda part: StoreMany([items[i] for i in part], ttl_ms),
+            lambda i, ok: stored.__setitem__(i, bool(ok)),
+            redirected=lambda part: StoreMany([items[i] for i in part], _short(ttl_ms)),
+        )
+        refused = [(self.owner(items[i][0]), items[i][0]) for i, ok in enumerate(stored) if not ok] if failures else []
+        for node in {f.node for f in failures if isinstance(f, NodeRefused)}:
+            yield from self._drop_refused(node, [key for owner, key in refused if owner == node])
+        return stored, failures
+
+    def remove_many(self, keys: Sequence[str]) -> Op[Failures]:
+        """Delete keys, one round trip per node, all at once."""
+        return (yield from self._each_part(keys, lambda part: Remove([keys[i] for i in part]), None))
+
+    def scan(self, pattern: str) -> Op[tuple[list[bytes], Failures]]:
+        """List all keys that match a glob pattern; many round trips, all nodes at once."""
+        found: list[bytes] = []
+        failures = yield from self._scan_parts(pattern, lambda node, keys: found.extend(keys))
+        return found, failures
+
+    def remove_matching(self, pattern: str) -> Op[tuple[int, Failures]]:
+        """Delete all keys that match a glob pattern, wherever they are; many round trips, all nodes at once."""
+        parts: dict[str, list[bytes]] = {}
+        failures = yield from self._scan_parts(pattern, lambda node, keys: parts.setdefault(node, []).extend(keys))
+        for failure in failures:
+            yield Owe(failure.node, (), everything=True)
+        removed = 0
+        while parts:
+            asks = [Ask(node, Remove(keys[:_SCAN_COUNT])) for node, keys in parts.items()]  # type: ignore[arg-type]
+            for ask, outcome in zip(asks, (yield Gather(asks)), strict=True):
+                parts[ask.node] = parts[ask.node][_SCAN_COUNT:]
+                if isinstance(outcome, TransportError):
+                    failures.append(outcome)
+                    parts[ask.node] = []
+                else:
+                    removed += outcome
+            parts = {node: keys for node, keys in parts.items() if keys}
+        return removed, failures
+
+    def any_node_answers(self, key: str) -> Op[bool]:
+        """Tell whether another node than the owner of ``key`` answers; one round trip to each until one does."""
+        for node in self.topology.preference_list(key)[1:]:
+            try:
+                yield Ask(node, Ping())
+            except TransportError:
+                continue
+            return True
+        return False
+
+    def _redirect(self, key: str, request: Request, error: TransportError) -> Op[Any]:
+        """Ask the next node that answers in place of the owner, or raise ``error``."""
+        if self._may_redirect is None or isinstance(error, NodeRefused) or not self._may_redirect(error.node):
+            raise error
+        for node in self.topology.preference_list(key)[1:]:
+            try:
+                reply = yield Ask(node, request)
+            except TransportError:
+                continue
+            return reply
+        raise error
+
+    def _drop_refused(self, node: str, keys: Sequence[str]) -> Op[None]:
+        """Delete what a refused write (a full node's ``OOM``) would have replaced: better a miss than old data."""
+        try:
+            yield Ask(node, Remove(keys))
+        except TransportError:
+            return
+
+    def _each_part(
+        self,
+        keys: Sequence[str],
+        request: Callable[[list[int]], Request],
+        put: Callable[[int, Any], None] | None,
+        redirected: Callable[[list[int]], Request] | None = None,
+    ) -> Op[Failures]:
+        """Send each owner the request for its part of ``keys``; ``put`` receives index and value of each key."""
+        parts: dict[str, list[int]] = {}
+        for index, owner in enumerate(map(self.owner, keys)):
+            parts.setdefault(owner, []).append(index)
+        failures = yield from self._gather_parts(parts, request, put)
+        if self._may_redirect is None or not failures:
+            return failures
+        moved, left = self._next_homes(keys, parts, failures)
+        yield from self._gather_parts(moved, redirected or request, put)
+        return left
+
+    def _gather_parts(
+        self,
+        parts: dict[str, list[int]],
+        request: Callable[[list[int]], Request],
+        put: Callable[[int, Any], None] | None,
+    ) -> Op[Failures]:
+        failures: Failures = []
+        if not parts:
+            return failures
+        outcomes = yield Gather([Ask(node, request(part)) for node, part in parts.items()])
+        for part, outcome in zip(parts.values(), outcomes, strict=True):
+            if isinstance(outcome, TransportError):
+                failures.append(outcome)
+            elif put is not None:
+                values: Iterable[Any] = outcome if isinstance(outcome, list) else [outcome] * len(part)
+                for index, value in zip(part, values, strict=True):
+                    put(index, value)
+        return failures
+
+    def _next_homes(
+        self, keys: Sequence[str], parts: dict[str, list[int]], failures: Failures
+    ) -> tuple[dict[str, list[int]], Failures]:
+        """Share the keys of failed nodes out to the nodes that follow them; return also what cannot be moved."""
+        assert self._may_redirect is not None
+        away = {failure.node for failure in failures}
+        moved: dict[str, list[int]] = {}
+        left: Failures = []
+        for failure in failures:
+            if isinstance(failure, NodeRefused) or not self._may_redirect(failure.node):
+                left.append(failure)
+                continue
+            for index in parts[failure.node]:
+                home = next((n for n in self.topology.preference_list(keys[index]) if n not in away), None)
+                if home is not None:
+                    moved.setdefault(home, []).append(index)
+        return moved, left
+
+    def _scan_parts(self, pattern: str, put: Callable[[str, list[bytes]], None]) -> Op[Failures]:
+        failures: Failures = []
+        cursors = dict.fromkeys(self.topology.ring.nodes, 0)
+        while cursors:
+            asks = [Ask(node, Scan(cursor, pattern, _SCAN_COUNT)) for node, cursor in cursors.items()]
+            for ask, outcome in zip(asks, (yield Gather(asks)), strict=True):
+                if isinstance(outcome, TransportError):
+                    failures.append(outcome)
+                    del cursors[ask.node]
+                    continue
+                cursors[ask.node], keys = outcome
+                put(ask.node, keys)
+            cursors = {node: cursor for node, cursor in cursors.items() if cursor}
+        return failures
+
+
+def _short(ttl_ms: int | None) -> int:
+    return REDIRECTED_TTL_MS if ttl_ms is None else min(ttl_ms, REDIRECTED_TTL_MS)

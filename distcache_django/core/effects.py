@@ -1,0 +1,85 @@
+"""What an Op may ask of the driver that runs it.
+
+An *Op* is a generator. It yields effects, gets their outcomes back and returns its result; it never does
+I/O itself. The blocking driver, the asyncio driver and the in-memory nodes of the tests run the same Ops:
+
+* ``Ask``: one request to one node. The reply is sent into the Op; a failure is thrown into it as a
+  ``TransportError``.
+* ``Gather``: several requests at once, one round trip in all. The outcomes come back in order, failures as
+  ``TransportError`` values among them, so that one dead node costs its own requests only.
+* ``Owe``: remember that keys of a node missed a write. They are removed there before the node is used again.
+* ``Load``: call a function of the user's; its result, awaited where it is awaitable, is sent back.
+* ``Pause``: wait.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Generator, Sequence
+from typing import Any, TypeVar
+
+from distcache_django.core.requests import Request
+
+__all__ = ["Ask", "Effect", "Gather", "Load", "Op", "Owe", "Pause", "step"]
+
+T = TypeVar("T")
+
+
+class Ask:
+    """Send one request to one node."""
+
+    __slots__ = ("node", "request")
+
+    def __init__(self, node: str, request: Request) -> None:
+        self.node = node
+        self.request = request
+
+
+class Gather:
+    """Send several requests at once, at most one to each node, and wait for all of them."""
+
+    __slots__ = ("asks",)
+
+    def __init__(self, asks: Sequence[Ask]) -> None:
+        self.asks = asks
+
+
+class Owe:
+    """Note keys (or, with ``everything``, all keys) of a node that missed a write."""
+
+    __slots__ = ("everything", "keys", "node")
+
+    def __init__(self, node: str, keys: Sequence[str], *, everything: bool = False) -> None:
+        self.node = node
+        self.keys = keys
+        self.everything = everything
+
+
+class Load:
+    """Call a function of the user's."""
+
+    __slots__ = ("function",)
+
+    def __init__(self, function: Callable[[], Any]) -> None:
+        self.function = function
+
+
+class Pause:
+    """Wait for ``seconds``."""
+
+    __slots__ = ("seconds",)
+
+    def __init__(self, seconds: float) -> None:
+        self.seconds = seconds
+
+
+Effect = Ask | Gather | Owe | Load | Pause
+
+#: A generator that yields effects and returns a ``T``. What is sent into it depends on the effect it yielded.
+Op = Generator[Effect, Any, T]
+
+
+def step(op: Op[T], outcome: object) -> Effect:
+    """Give ``op`` the outcome of its last effect, thrown if it is an exception, and take the next effect."""
+    if isinstance(outcome, BaseException):
+        return op.throw(outcome)
+    return op.send(outcome)

@@ -1,0 +1,248 @@
+"""The closed set of things a node can be asked to do.
+
+The core speaks these, not Redis commands: ``transport.commands`` translates them to RESP and Lua, and the
+in-memory nodes of the tests execute them directly. Each class states what its reply is.
+
+``repeatable``: doing it twice has the effect of doing it once, so a driver may send it again when a link
+that had been idle turns out to be dead. ``writes``: the keys that are in doubt when it fails.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from typing import ClassVar
+
+__all__ = [
+    "Acquire",
+    "Deadline",
+    "Exists",
+    "Expire",
+    "Fetch",
+    "FetchMany",
+    "Increase",
+    "Inspect",
+    "Persist",
+    "Ping",
+    "Prolong",
+    "Release",
+    "Remove",
+    "Request",
+    "Scan",
+    "Store",
+    "StoreMany",
+    "TimeToLive",
+    "WireValue",
+]
+
+#: A value as a node keeps it: encoded bytes, or an integer that the node can count with.
+WireValue = bytes | int
+
+
+class Request:
+    """Be one thing that a node can be asked to do."""
+
+    __slots__ = ()
+    repeatable: ClassVar[bool] = True
+
+    @property
+    def writes(self) -> Sequence[str]:
+        """Return the keys that this request may change."""
+        return ()
+
+
+class Ping(Request):
+    """Ask for a sign of life."""
+
+    __slots__ = ()
+
+
+class _OneKey(Request):
+    __slots__ = ("key",)
+
+    def __init__(self, key: str) -> None:
+        self.key = key
+
+
+class _OneKeyWrite(_OneKey):
+    __slots__ = ()
+
+    @property
+    def writes(self) -> Sequence[str]:
+        return (self.key,)
+
+
+class Fetch(_OneKey):
+    """Read a value: ``bytes``, or ``None`` where there is none."""
+
+    __slots__ = ()
+
+
+class FetchMany(Request):
+    """Read values: a list in the order of the keys."""
+
+    __slots__ = ("keys",)
+
+    def __init__(self, keys: Sequence[str]) -> None:
+        self.keys = keys
+
+
+class Exists(_OneKey):
+    """Tell whether a key is there: ``bool``."""
+
+    __slots__ = ()
+
+
+class TimeToLive(_OneKey):
+    """Read the time left in milliseconds: -1 without an expiry, -2 without the key."""
+
+    __slots__ = ()
+
+
+class Inspect(_OneKey):
+    """Read a value and its time left: ``(bytes | None, milliseconds)``."""
+
+    __slots__ = ()
+
+
+class Store(Request):
+    """Write a value: ``True`` if it was stored, ``False`` if ``condition`` (``NX``, ``XX``) was not met.
+
+    ``ttl_ms`` is ``None`` for a value that never expires.
+    """
+
+    __slots__ = ("condition", "key", "ttl_ms", "value")
+
+    def __init__(self, key: str, value: WireValue, ttl_ms: int | None, condition: str | None = None) -> None:
+        self.key = key
+        self.value = value
+        self.ttl_ms = ttl_ms
+        self.condition = condition
+
+    # After a lost reply, a second NX could deny a success. Class attributes cannot depend on the instance,
+    # so the property replaces the flag here.
+    @property
+    def repeatable(self) -> bool:  # type: ignore[override]
+        """Return whether sending it twice is harmless."""
+        return self.condition is None
+
+    @property
+    def writes(self) -> Sequence[str]:
+        """Return the key that is stored."""
+        return (self.key,)
+
+
+class StoreMany(Request):
+    """Write several values with one time to live: ``True`` for all stored, else a list of ``bool`` in their order."""
+
+    __slots__ = ("items", "ttl_ms")
+
+    def __init__(self, items: Sequence[tuple[str, WireValue]], ttl_ms: int | None) -> None:
+        self.items = items
+        self.ttl_ms = ttl_ms
+
+    @property
+    def writes(self) -> Sequence[str]:
+        """Return the keys that are stored."""
+        return [key for key, _ in self.items]
+
+
+class Remove(Request):
+    """Delete keys: the number of them that were there."""
+
+    __slots__ = ("keys",)
+
+    def __init__(self, keys: Sequence[str]) -> None:
+        self.keys = keys
+
+    @property
+    def writes(self) -> Sequence[str]:
+        """Return the keys that are deleted."""
+        return self.keys
+
+
+class Increase(Request):
+    """Add to an integer and keep its expiry: the new value, or ``None`` where there is no such key."""
+
+    __slots__ = ("delta", "key")
+    repeatable = False
+
+    def __init__(self, key: str, delta: int) -> None:
+        self.key = key
+        self.delta = delta
+
+    @property
+    def writes(self) -> Sequence[str]:
+        """Return the key that is counted up."""
+        return (self.key,)
+
+
+class Expire(_OneKeyWrite):
+    """Set the time to live in milliseconds; at most 0 deletes: ``bool``, whether the key was there."""
+
+    __slots__ = ("ttl_ms",)
+
+    def __init__(self, key: str, ttl_ms: int) -> None:
+        super().__init__(key)
+        self.ttl_ms = ttl_ms
+
+
+class Deadline(_OneKeyWrite):
+    """Set the expiry as Unix time in milliseconds: ``bool``, whether the key was there."""
+
+    __slots__ = ("unix_ms",)
+
+    def __init__(self, key: str, unix_ms: int) -> None:
+        super().__init__(key)
+        self.unix_ms = unix_ms
+
+
+class Persist(_OneKeyWrite):
+    """Take the expiry away: ``(had an expiry, is there)``."""
+
+    __slots__ = ()
+
+
+class Scan(Request):
+    """List a part of the keys that match a glob pattern: ``(next cursor, keys)``; cursor 0 starts and ends."""
+
+    __slots__ = ("count", "cursor", "pattern")
+
+    def __init__(self, cursor: int, pattern: str, count: int) -> None:
+        self.cursor = cursor
+        self.pattern = pattern
+        self.count = count
+
+
+class Acquire(_OneKeyWrite):
+    """Take a free lock: its fencing token, larger than every earlier one, or ``None`` while it is held.
+
+    Repeatable: a second attempt with the same nonce finds the success of the first.
+    """
+
+    __slots__ = ("nonce", "ttl_ms")
+    def __init__(self, key: str, nonce: bytes, ttl_ms: int | None) -> None:
+        super().__init__(key)
+        self.nonce = nonce
+        self.ttl_ms = ttl_ms
+
+
+class Release(_OneKeyWrite):
+    """Free a lock if ``nonce`` holds it: ``bool``."""
+
+    __slots__ = ("nonce",)
+    repeatable = False
+
+    def __init__(self, key: str, nonce: bytes) -> None:
+        super().__init__(key)
+        self.nonce = nonce
+
+
+class Prolong(_OneKeyWrite):
+    """Give a lock a new time to live if ``nonce`` holds it: ``bool``."""
+
+    __slots__ = ("nonce", "ttl_ms")
+
+    def __init__(self, key: str, nonce: bytes, ttl_ms: int) -> None:
+        super().__init__(key)
+        self.nonce = nonce
+        self.ttl_ms = ttl_ms

@@ -1,0 +1,161 @@
+"""Run Ops on an event loop: one multiplexed link for each loop and node."""
+
+from __future__ import annotations
+
+import asyncio
+import inspect
+import weakref
+from collections.abc import AsyncGenerator, Mapping, Sequence
+from typing import Any, TypeVar
+
+from distcache_django.core.effects import Ask, Gather, Load, Op, Owe, Pause, step
+from distcache_django.core.requests import Fetch, Request
+from distcache_django.exceptions import DistcacheError, NodeTimeout
+from distcache_django.transport.aiolink import AsyncLink
+from distcache_django.transport.endpoint import Endpoint
+from distcache_django.transport.health import Health, known_down, report
+
+__all__ = ["AsyncDriver"]
+
+T = TypeVar("T")
+
+
+class _LoopLinks:
+    """Hold the links of one event loop and close them when the loop shuts down.
+
+    Loops run the end of their asynchronous generators before they close; a generator that waits is the one
+    hook they offer, and it also serves the short-lived loops of ``async_to_sync``.
+    """
+
+    def __init__(self) -> None:
+        self.links: dict[str, AsyncLink] = {}
+        self._closer: AsyncGenerator[None] | None = None
+
+    async def close_with_loop(self) -> None:
+        """Arrange for ``close`` to be called when the running loop shuts down."""
+        self._closer = self._wait_for_the_end()
+        await anext(self._closer)
+
+    async def _wait_for_the_end(self) -> AsyncGenerator[None]:
+        try:
+            yield
+        finally:
+            self.close()
+
+    def close(self) -> None:
+        """Close all links."""
+        for link in self.links.values():
+            link.close()
+        self.links.clear()
+
+
+class AsyncDriver:
+    """Run Ops on whichever event loop calls. ``forget`` makes it safe after a fork."""
+
+    def __init__(self, endpoints: Mapping[str, Endpoint], health: Health, deadline: float) -> None:
+        self.endpoints = endpoints
+        self.health = health
+        self.deadline = deadline
+        self.forget()
+
+    def forget(self) -> None:
+        """Drop the links of all loops."""
+        self._loops: weakref.WeakKeyDictionary[asyncio.AbstractEventLoop, _LoopLinks] = weakref.WeakKeyDictionary()
+
+    async def run(self, op: Op[T]) -> T:
+        """Run ``op`` to its end and return its result."""
+        loop = asyncio.get_running_loop()
+        expires = 0.0
+        try:
+            held = self._loops[loop]
+        except KeyError:
+            held = self._loops[loop] = _LoopLinks()
+            await held.close_with_loop()
+        links = held.links
+        try:
+            effect = op.send(None)
+            while True:
+                if effect.__class__ is not Ask:
+                    effect = step(op, await self._perform(effect, links, loop))
+                    continue
+                # Only what follows a first request can be late before it is sent.
+                if not expires:
+                    expires = loop.time() + self.deadline
+                elif loop.time() > expires:
+                    effect = op.throw(NodeTimeout(effect.node, "no time left"))  # type: ignore[union-attr]
+                    continue
+                try:
+                    reply = await self._send(links, loop, effect.node, effect.request)  # type: ignore[union-attr]
+                except DistcacheError as error:
+                    reply = await self._failed(links, loop, effect, error)
+                    effect = step(op, reply)
+                else:
+                    effect = op.send(reply)
+        except StopIteration as done:
+            result: T = done.value
+            return result
+
+    def _send(
+        self, links: dict[str, AsyncLink], loop: asyncio.AbstractEventLoop, node: str, request: Request
+    ) -> asyncio.Future[Any]:
+        if node in self.health.down:
+            if writes := request.writes:
+                self.health.owe(node, writes)
+            raise known_down(node)
+        link = links.get(node)
+        if link is None or link.broken:
+            link = links[node] = AsyncLink(self.endpoints[node], loop)
+        if request.__class__ is Fetch:
+            return link.fetch(request.key)  # type: ignore[attr-defined]
+        return link.submit(request)
+
+    async def _failed(
+        self, links: dict[str, AsyncLink], loop: asyncio.AbstractEventLoop, ask: Any, error: DistcacheError
+    ) -> object:
+        """Repeat a request whose idle link turned out to be dead; else report the failure and return it."""
+        request: Request = ask.request
+        if isinstance(error, NodeTimeout) and error.reason.startswith("link broke") and request.repeatable:
+            try:
+                return await self._send(links, loop, ask.node, request)
+            except DistcacheError as again:
+                error = again
+        report(self.health, request, error)
+        return error
+
+    async def _gather(
+        self, asks: Sequence[Ask], links: dict[str, AsyncLink], loop: asyncio.AbstractEventLoop
+    ) -> list[Any]:
+        futures: list[Any] = []
+        for ask in asks:
+            try:
+                futures.append(self._send(links, loop, ask.node, ask.request))
+            except DistcacheError as error:
+                futures.append(error)
+        outcomes: list[Any] = []
+        for ask, future in zip(asks, futures, strict=True):
+            if isinstance(future, DistcacheError):
+                outcomes.append(future)
+                continue
+            try:
+                outcomes.append(await future)
+            except DistcacheError as error:
+                outcomes.append(await self._failed(links, loop, ask, error))
+        return outcomes
+
+    async def _perform(
+        self, effect: Any, links: dict[str, AsyncLink], loop: asyncio.AbstractEventLoop
+    ) -> object:
+        """Perform an effect other than ``Ask``; return its outcome, or the exception the user's function raised."""
+        if isinstance(effect, Gather):
+            return await self._gather(effect.asks, links, loop)
+        if isinstance(effect, Owe):
+            self.health.owe(effect.node, effect.keys, everything=effect.everything)
+        elif isinstance(effect, Pause):
+            await asyncio.sleep(effect.seconds)
+        elif isinstance(effect, Load):
+            try:
+                loaded = effect.function()
+                return await loaded if inspect.isawaitable(loaded) else loaded
+            except Exception as error:  # noqa: BLE001 - it is the Op's to pass on
+                return error
+        return None

@@ -1,0 +1,222 @@
+"""Run Ops on blocking sockets: one persistent link for each thread and node, no lock on the way.
+
+A thread takes its link out of its table while it uses it and puts it back after a whole exchange. So an
+exception between request and reply (a signal, a time limit of the task queue) drops the link instead of
+leaving a reply behind for the next request, and code that runs inside an exchange (a signal handler, a
+finalizer) gets a link of its own.
+"""
+
+from __future__ import annotations
+
+import threading
+import time
+from collections import deque
+from collections.abc import Mapping
+from typing import Any, TypeVar
+
+from distcache_django.core.effects import Ask, Gather, Load, Op, Owe, Pause, step
+from distcache_django.core.requests import Request
+from distcache_django.exceptions import DistcacheError, NodeTimeout
+from distcache_django.transport import fanout
+from distcache_django.transport.endpoint import Endpoint
+from distcache_django.transport.health import Health, NeedsFallback, decode, known_down, report
+from distcache_django.transport.link import Broken, Link
+
+__all__ = ["BlockingDriver"]
+
+T = TypeVar("T")
+
+#: Idle links that ended threads leave for new ones, for each node.
+_SPARE_LINKS = 8
+
+
+class _ThreadLinks:
+    """Hold the links of one thread; when the thread ends, they are left for others."""
+
+    __slots__ = ("links", "spare")
+
+    def __init__(self, spare: Mapping[str, deque[Link]]) -> None:
+        self.links: dict[str, Link] = {}
+        self.spare = spare
+
+    def __del__(self) -> None:
+        for node, link in self.links.items():
+            if len(self.spare[node]) < _SPARE_LINKS:
+                self.spare[node].append(link)
+            else:
+                link.close()
+
+
+class BlockingDriver:
+    """Run Ops in the calling thread. Safe to share between threads; ``forget`` makes it safe after a fork."""
+
+    def __init__(self, endpoints: Mapping[str, Endpoint], health: Health, deadline: float) -> None:
+        self.endpoints = endpoints
+        self.health = health
+        self.deadline = deadline
+        self.forget()
+
+    def forget(self) -> None:
+        """Drop every link of every thread, saying nothing to the nodes: in a forked child they are the parent's."""
+        self._spare: dict[str, deque[Link]] = {node: deque() for node in self.endpoints}
+        self._local = threading.local()
+
+    def run(self, op: Op[T]) -> T:
+        """Run ``op`` to its end and return its result; its requests share one deadline."""
+        expires = time.monotonic() + self.deadline
+        unhurried = True
+        try:
+            effect = op.send(None)
+            while True:
+                kind = effect.__class__
+                if kind is Ask:
+                    try:
+                        reply = self.ask(effect.node, effect.request, expires, unhurried)  # type: ignore[union-attr]
+                    except DistcacheError as error:
+                        effect = op.throw(error)
+                    else:
+                        effect = op.send(reply)
+                    unhurried = False
+                else:
+                    outcome, expires = self._perform(effect, expires)
+                    effect = step(op, outcome)
+        except StopIteration as done:
+            result: T = done.value
+            return result
+
+    def _perform(self, effect: Any, expires: float) -> tuple[object, float]:
+        """Perform an effect other than ``Ask``; return its outcome and the deadline from now on.
+
+        The user's time and pauses do not count towards the deadline.
+        """
+        if isinstance(effect, Gather):
+            return fanout.gather(self, effect.asks, expires), expires
+        if isinstance(effect, Owe):
+            self.health.owe(effect.node, effect.keys, everything=effect.everything)
+            return None, expires
+        left = expires - time.monotonic()
+        outcome: object = None
+        if isinstance(effect, Load):
+            try:
+                outcome = effect.function()
+            except Exception as error:  # noqa: BLE001 - it is the Op's to pass on
+                outcome = error
+        elif isinstance(effect, Pause):
+            time.sleep(effect.seconds)
+            left = self.deadline
+        return outcome, time.monotonic() + left
+
+    def ask(self, node: str, request: Request, expires: float, unhurried: bool) -> Any:
+        """Send one request and return its decoded reply.
+
+        :raises TransportError: as the node failed; its health has been told.
+        """
+        if node in self.health.down:
+            raise self.refuse(node, request)
+        try:
+            link = self.take(node, request, expires)
+            try:
+                value = self._exchange(link, request, expires, unhurried and not link.fresh)
+            except Broken as error:
+                value = self.again(link, request, expires, error)
+        except DistcacheError as error:
+            report(self.health, request, error)
+            raise
+        return value
+
+    def refuse(self, node: str, request: Request) -> Exception:
+        if writes := request.writes:
+            self.health.owe(node, writes)
+        return known_down(node)
+
+    def take(self, node: str, request: Request, expires: float) -> Link:
+        """Take this thread's link to ``node`` out of its table, or open one."""
+        try:
+            held: _ThreadLinks = self._local.held
+        except AttributeError:
+            held = self._local.held = _ThreadLinks(self._spare)
+        link = held.links.pop(node, None)
+        if link is None:
+            return self._spare_link(node) or self.open(node, expires)
+        if not request.repeatable and link.is_dead():
+            link.close()
+            return self.open(node, expires)
+        return link
+
+    def put(self, link: Link) -> None:
+        """Put a link back after a whole exchange."""
+        link.fresh = False
+        self._local.held.links[link.endpoint.name] = link
+
+    def open(self, node: str, expires: float) -> Link:
+        """Open a new link within what is left of the deadline."""
+        endpoint = self.endpoints[node]
+        left = expires - time.monotonic()
+        if left <= 0:
+            raise NodeTimeout(node, "no time left to connect")
+        return Link(endpoint, endpoint.open(left))
+
+    def _spare_link(self, node: str) -> Link | None:
+        spare = self._spare[node]
+        while spare:
+            try:
+                link = spare.pop()
+            except IndexError:  # another thread was faster
+                return None
+            if not link.is_dead():
+                return link
+            link.close()
+        return None
+
+    def _exchange(self, link: Link, request: Request, expires: float, straight: bool) -> Any:
+        """Send ``request`` on ``link``, read the reply and put the link back; a failed link is closed."""
+        wire = link.wires[request.__class__]
+        payload = wire.encode(request)
+        try:
+            if straight and link.can_go_straight(payload):
+                link.send(payload)
+                read = link.read
+            else:
+                link.send_timed(payload, expires)
+                read = link.read_timed
+            if wire.count is None:
+                reply = read(expires)
+            else:
+                reply = [read(expires) for _ in range(wire.count(request))]
+        except BaseException:
+            link.close()
+            raise
+        self.put(link)
+        try:
+            return decode(link.endpoint.name, request, wire, reply)
+        except NeedsFallback:
+            return self.fall_back(link.endpoint.name, request, expires)
+
+    def fall_back(self, node: str, request: Request, expires: float) -> Any:
+        """Send the form of ``request`` that the server of ``node`` does understand."""
+        link = self.take(node, request, expires)
+        wire = link.wires[type(request)]
+        if wire.sticky:
+            link.drop_form(request)
+            return self._exchange(link, request, expires, False)
+        spelled_out = wire.fallback
+        if spelled_out is None:
+            raise NeedsFallback
+        try:
+            link.send_timed(spelled_out.encode(request), expires)
+            reply = link.read_timed(expires)
+        except BaseException:
+            link.close()
+            raise
+        self.put(link)
+        return decode(node, request, spelled_out, reply)
+
+    def again(self, link: Link, request: Request, expires: float, error: Broken) -> Any:
+        """Repeat a request whose idle link turned out to be dead; a new link that breaks is a failure."""
+        node = link.endpoint.name
+        if link.fresh or not request.repeatable:
+            raise NodeTimeout(node, f"link broke: {error}") from error
+        try:
+            return self._exchange(self.open(node, expires), request, expires, False)
+        except Broken as again:
+            raise NodeTimeout(node, f"link broke: {again}") from again

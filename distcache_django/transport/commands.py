@@ -1,0 +1,209 @@
+"""Translate node requests to RESP and Lua, and replies back: pure, and shared by both drivers.
+
+``WIRES`` has one ``Wire`` for each request class. A server that lacks a command, or has not loaded a script,
+answers with an error that starts with one of ``Wire.fallback_on``; the driver then sends the fallback.
+"""
+
+from __future__ import annotations
+
+import hashlib
+from collections.abc import Callable, Mapping, Sequence
+from importlib import resources
+from typing import Any, NamedTuple, TypeVar
+
+import hiredis
+
+from distcache_django.core import requests
+from distcache_django.exceptions import NodeRefused, NotAnInteger
+
+__all__ = ["NOT_SERVING", "WIRES", "ErrorReply", "Wire", "error_for", "wires_without"]
+
+pack = hiredis.pack_command
+R = TypeVar("R", bound=requests.Request)
+
+#: First words of errors that say that a node does not serve at all at present, whatever it is asked.
+NOT_SERVING = frozenset({"LOADING", "MASTERDOWN", "CLUSTERDOWN", "BUSY", "NOAUTH"})
+
+
+class ErrorReply(Exception):
+    """Hold an error that a server answered; the parser returns it in place of a value."""
+
+
+class Wire(NamedTuple):
+    """Say how one kind of request travels.
+
+    ``decode`` gets the reply, or with ``count`` the list of that many replies, which may hold ``ErrorReply``.
+    ``sticky``: a node that once needed the fallback is not offered the first form again.
+    """
+
+    encode: Callable[[Any], bytes]
+    decode: Callable[[Any], Any] | None = None
+    count: Callable[[Any], int] | None = None
+    fallback: Wire | None = None
+    fallback_on: tuple[str, ...] = ()
+    sticky: bool = False
+
+
+def error_for(node: str, request: requests.Request, message: str) -> Exception:
+    """Return the exception that an error reply of ``node`` to ``request`` stands for."""
+    if isinstance(request, requests.Increase) and ("not an integer" in message or "overflow" in message):
+        return NotAnInteger(f"the value of key {request.key!r} is not an integer that can be counted: {message}")
+    return NodeRefused(node, message)
+
+
+def _fetch(request: requests.Fetch) -> bytes:
+    key = request.key.encode()
+    return b"*2\r\n$3\r\nGET\r\n$%d\r\n%b\r\n" % (len(key), key)
+
+
+def _fetch_many(request: requests.FetchMany) -> bytes:
+    return pack((b"MGET", *request.keys))
+
+
+def _value_bytes(value: requests.WireValue) -> bytes:
+    return b"%d" % value if value.__class__ is int else value  # type: ignore[return-value]
+
+
+def _store(request: requests.Store) -> bytes:
+    key = request.key.encode()
+    value = _value_bytes(request.value)
+    ttl_ms = request.ttl_ms
+    if request.condition is not None:
+        options: tuple[str | bytes | int, ...] = () if ttl_ms is None else (b"PX", ttl_ms)
+        return pack((b"SET", key, value, *options, request.condition))
+    if ttl_ms is None:
+        return b"*3\r\n$3\r\nSET\r\n$%d\r\n%b\r\n$%d\r\n%b\r\n" % (len(key), key, len(value), value)
+    ttl = b"%d" % ttl_ms
+    return b"*5\r\n$3\r\nSET\r\n$%d\r\n%b\r\n$%d\r\n%b\r\n$2\r\nPX\r\n$%d\r\n%b\r\n" % (
+        len(key),
+        key,
+        len(value),
+        value,
+        len(ttl),
+        ttl,
+    )
+
+
+def _store_many(request: requests.StoreMany) -> bytes:
+    words: list[Any] = [b"MSETEX", len(request.items)]
+    for item in request.items:
+        words += item
+    if request.ttl_ms is not None:
+        words += (b"PX", request.ttl_ms)
+    return pack(tuple(words))
+
+
+def _store_each(request: requests.StoreMany) -> bytes:
+    ttl_ms = request.ttl_ms
+    return b"".join([_store(requests.Store(key, value, ttl_ms)) for key, value in request.items])
+
+
+def _persist(request: requests.Persist) -> bytes:
+    return pack((b"PERSIST", request.key)) + pack((b"EXISTS", request.key))
+
+
+def _inspect(request: requests.Inspect) -> bytes:
+    return _fetch(request) + pack((b"PTTL", request.key))  # type: ignore[arg-type]
+
+
+def _scan(request: requests.Scan) -> bytes:
+    return pack((b"SCAN", request.cursor, b"MATCH", request.pattern, b"COUNT", request.count))
+
+
+def _first_error(replies: Sequence[Any]) -> None:
+    for reply in replies:
+        if reply.__class__ is ErrorReply:
+            raise reply
+
+
+def _decode_pair(replies: Sequence[Any]) -> tuple[Any, Any]:
+    _first_error(replies)
+    return replies[0], replies[1]
+
+
+def _decode_persist(replies: Sequence[Any]) -> tuple[bool, bool]:
+    _first_error(replies)
+    return bool(replies[0]), bool(replies[1])
+
+
+def _decode_stored_each(replies: Sequence[Any]) -> list[bool]:
+    if all(reply.__class__ is ErrorReply for reply in replies):
+        _first_error(replies)
+    return [reply == b"OK" for reply in replies]
+
+
+def _decode_ok(reply: Any) -> bool:
+    return reply is not None
+
+
+def _decode_token(reply: Any) -> int | None:
+    return None if reply is None else int(reply)
+
+
+def _decode_scan(reply: Any) -> tuple[int, list[bytes]]:
+    return int(reply[0]), reply[1]
+
+
+class _Script:
+    """Hold the text of one Lua file and its EVALSHA and EVAL forms."""
+
+    def __init__(self, name: str) -> None:
+        self.text = resources.files(__package__).joinpath("lua", f"{name}.lua").read_bytes()
+        self.sha = hashlib.sha1(self.text, usedforsecurity=False).hexdigest().encode()
+
+    def wire(
+        self,
+        arguments: Callable[[Any], tuple[bytes | int, ...]],
+        decode: Callable[[Any], Any] | None = None,
+    ) -> Wire:
+        """Return the wire of requests that have one key and these arguments."""
+
+        def by_sha(request: Any) -> bytes:
+            return pack((b"EVALSHA", self.sha, 1, request.key, *arguments(request)))
+
+        def by_text(request: Any) -> bytes:
+            return pack((b"EVAL", self.text, 1, request.key, *arguments(request)))
+
+        return Wire(by_sha, decode, fallback=Wire(by_text, decode), fallback_on=("NOSCRIPT",))
+
+
+def _pipelined(_: Any) -> int:
+    return 2
+
+
+_STORE_EACH = Wire(_store_each, _decode_stored_each, count=lambda request: len(request.items))
+
+#: How each request travels on a server that has everything.
+WIRES: Mapping[type[requests.Request], Wire] = {
+    requests.Ping: Wire(lambda _: b"*1\r\n$4\r\nPING\r\n"),
+    requests.Fetch: Wire(_fetch),
+    requests.FetchMany: Wire(_fetch_many),
+    requests.Exists: Wire(lambda r: pack((b"EXISTS", r.key)), bool),
+    requests.TimeToLive: Wire(lambda r: pack((b"PTTL", r.key))),
+    requests.Inspect: Wire(_inspect, _decode_pair, count=_pipelined),
+    requests.Store: Wire(_store, _decode_ok),
+    requests.StoreMany: Wire(
+        _store_many,
+        bool,
+        fallback=_STORE_EACH,
+        fallback_on=("ERR unknown command", "NOPERM"),
+        sticky=True,
+    ),
+    requests.Remove: Wire(lambda r: pack((b"UNLINK", *r.keys))),
+    requests.Increase: _Script("increase").wire(lambda r: (r.delta,)),
+    requests.Expire: Wire(lambda r: pack((b"PEXPIRE", r.key, r.ttl_ms)), bool),
+    requests.Deadline: Wire(lambda r: pack((b"PEXPIREAT", r.key, r.unix_ms)), bool),
+    requests.Persist: Wire(_persist, _decode_persist, count=_pipelined),
+    requests.Scan: Wire(_scan, _decode_scan),
+    requests.Acquire: _Script("acquire").wire(lambda r: (r.nonce, r.ttl_ms or 0), _decode_token),
+    requests.Release: _Script("release").wire(lambda r: (r.nonce,), bool),
+    requests.Prolong: _Script("prolong").wire(lambda r: (r.nonce, r.ttl_ms), bool),
+}
+
+
+def wires_without(
+    wires: Mapping[type[requests.Request], Wire], request_class: type[requests.Request]
+) -> Mapping[type[requests.Request], Wire]:
+    """Return ``wires`` with the fallback in place of the first form of ``request_class``."""
+    fallback = wires[request_class].fallback
+    return wires if fallback is None else {**wires, request_class: fallback}

@@ -1,0 +1,169 @@
+"""Open links to one node: the only file that touches the insides of redis-py (or valkey-py).
+
+The client library resolves the URL, connects, does TLS and authenticates; then its established socket is
+taken over, because its own request path costs more than the round trip. Works with redis-py 6.4, 7 and 8 and
+valkey-py 6.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import importlib
+import inspect
+import socket
+from collections.abc import Mapping
+from types import ModuleType
+from typing import Any
+from urllib.parse import urlsplit
+
+from distcache_django.core.requests import Request
+from distcache_django.exceptions import NodeUnreachable
+from distcache_django.transport import commands
+
+__all__ = ["Endpoint"]
+
+
+class Endpoint:
+    """Know how to reach one node; shared by all threads and loops of a process.
+
+    ``client`` names the library (``redis`` or ``valkey``); ``options`` are keyword arguments of its connection
+    class and override what the URL says. Nothing connects before ``open`` or ``aopen``.
+    """
+
+    def __init__(
+        self,
+        name: str,
+        url: str,
+        *,
+        deadline: float,
+        connect_timeout: float,
+        client: str = "redis",
+        options: Mapping[str, Any] | None = None,
+    ) -> None:
+        self.name = name
+        self.deadline = deadline
+        self.connect_timeout = connect_timeout
+        self._url = url
+        self._options = dict(options or {})
+        self._library = client
+        self._client: Any = None
+        self._kwargs: dict[bool, tuple[Any, dict[str, Any]]] = {}
+        #: How requests travel here; drivers replace it when the server turns out to lack a command.
+        self.wires: Mapping[type[Request], commands.Wire] = commands.WIRES
+
+    def __repr__(self) -> str:
+        return f"<Endpoint {self.name} {self.address}>"
+
+    @property
+    def address(self) -> str:
+        """Return where the node is, without user and password."""
+        parts = urlsplit(self._url)
+        if parts.scheme == "unix":
+            return parts.path
+        return f"{parts.hostname or 'localhost'}:{parts.port or 6379}"
+
+    def lacks(self, request_class: type[Request]) -> None:
+        """Use the fallback form of ``request_class`` on this node from now on."""
+        self.wires = commands.wires_without(self.wires, request_class)
+
+    def open(self, timeout: float) -> socket.socket:
+        """Connect, authenticate and return the socket; each wait is bounded by ``timeout`` seconds.
+
+        :raises NodeUnreachable: whatever went wrong, without the password.
+        """
+        connection_class, kwargs = self._connection_arguments(asynchronous=False)
+        connection = connection_class(**self._bounded(kwargs, timeout))
+        try:
+            connection.connect()
+        except (self._errors(), OSError) as error:
+            raise self._unreachable(error) from error
+        sock: socket.socket = connection._sock
+        connection._sock = None
+        connection._parser.on_disconnect()
+        return sock
+
+    async def aopen(self, timeout: float) -> tuple[asyncio.Transport, object]:
+        """Connect on the running loop; return the transport and an object to keep alive beside it.
+
+        :raises NodeUnreachable: whatever went wrong, without the password.
+        """
+        connection_class, kwargs = self._connection_arguments(asynchronous=True)
+        connection = connection_class(**self._bounded(kwargs, timeout))
+        try:
+            async with asyncio.timeout(timeout):
+                await connection.connect()
+        except (self._errors(), OSError, TimeoutError) as error:
+            self._discard(connection)
+            raise self._unreachable(error) from error
+        except BaseException:
+            self._discard(connection)
+            raise
+        writer: asyncio.StreamWriter = connection._writer
+        connection._writer = connection._reader = None
+        connection._parser.on_disconnect()
+        transport = writer.transport
+        if not transport.is_reading():
+            transport.resume_reading()
+        return transport, writer
+
+    def client(self) -> Any:
+        """Return the library's own thread-safe client of this node, made once; bounded by the same deadline."""
+        if self._client is None:
+            library = self._module()
+            _, kwargs = self._connection_arguments(asynchronous=False)
+            connection_class = kwargs.pop("connection_class", None) or self._connection_class(library)
+            pool = library.ConnectionPool(
+                connection_class=connection_class, max_connections=2**16, **self._bounded(kwargs, self.deadline)
+            )
+            client_class = library.Redis if self._library == "redis" else library.Valkey
+            self._client = client_class(connection_pool=pool)
+        return self._client
+
+    @staticmethod
+    def _discard(connection: Any) -> None:
+        writer = connection._writer
+        connection._writer = connection._reader = None
+        if writer is not None:
+            writer.transport.abort()
+
+    def _unreachable(self, error: BaseException) -> NodeUnreachable:
+        reason = str(error) or type(error).__name__
+        password = self._options.get("password") or urlsplit(self._url).password
+        if password:
+            reason = reason.replace(str(password), "***")
+        return NodeUnreachable(self.name, f"cannot connect to {self.address}: {reason}")
+
+    def _errors(self) -> type[Exception]:
+        module = self._module()
+        error: type[Exception] = module.RedisError if self._library == "redis" else module.ValkeyError
+        return error
+
+    def _module(self, asynchronous: bool = False) -> ModuleType:
+        return importlib.import_module(f"{self._library}.asyncio" if asynchronous else self._library)
+
+    def _bounded(self, kwargs: dict[str, Any], timeout: float) -> dict[str, Any]:
+        connect_timeout = min(timeout, self.connect_timeout)
+        return {**kwargs, "socket_timeout": timeout, "socket_connect_timeout": connect_timeout}
+
+    def _connection_class(self, library: ModuleType) -> Any:
+        return importlib.import_module(f"{library.__name__}.connection").Connection
+
+    def _connection_arguments(self, *, asynchronous: bool) -> tuple[Any, dict[str, Any]]:
+        """Return the connection class and its arguments, computed once for each flavour."""
+        found = self._kwargs.get(asynchronous)
+        if found is None:
+            found = self._kwargs[asynchronous] = self._resolve(self._module(asynchronous))
+        return found[0], dict(found[1])
+
+    def _resolve(self, library: ModuleType) -> tuple[Any, dict[str, Any]]:
+        connection_module = importlib.import_module(f"{library.__name__}.connection")
+        kwargs: dict[str, Any] = {**connection_module.parse_url(self._url), **self._options}
+        connection_class = kwargs.pop("connection_class", connection_module.Connection)
+        backoff = importlib.import_module(f"{self._library}.backoff")
+        retry = importlib.import_module(f"{library.__name__}.retry")
+        kwargs.update(retry=retry.Retry(backoff.NoBackoff(), 0), protocol=2, health_check_interval=0)
+        # CLIENT SETINFO would cost every new link two round trips.
+        parameters = inspect.signature(connection_module.AbstractConnection.__init__).parameters
+        silent = ("driver_info",) if "driver_info" in parameters else ("lib_name", "lib_version")
+        kwargs.update(dict.fromkeys(silent))
+        return connection_class, kwargs

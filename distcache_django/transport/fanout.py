@@ -1,0 +1,167 @@
+"""Ask several nodes at once from one thread: write to all of them, then read.
+
+The common case has small requests and prompt nodes: blocking writes to every link, then blocking reads in the
+same order; the slowest node decides, without a selector. As soon as a request is large, a link speaks TLS, or
+time has been lost, what is left goes through ``poll`` with the rest of the deadline.
+"""
+
+from __future__ import annotations
+
+import select
+import time
+from collections.abc import Sequence
+from typing import TYPE_CHECKING, Any
+
+from distcache_django.core.effects import Ask
+from distcache_django.core.requests import Request
+from distcache_django.exceptions import DistcacheError, NodeTimeout
+from distcache_django.transport.commands import Wire
+from distcache_django.transport.health import NeedsFallback, decode, report
+from distcache_django.transport.link import Broken, Link
+
+if TYPE_CHECKING:
+    from distcache_django.transport.blocking import BlockingDriver
+
+__all__ = ["gather"]
+
+#: A read that began this much after the fan-out (a share of the deadline) no longer waits unwatched.
+_PROMPT = 0.1
+
+
+class _Exchange:
+    """Hold one request on its way: what is still to be sent, and the replies so far."""
+
+    __slots__ = ("index", "link", "missing", "replies", "request", "rest", "wire")
+
+    def __init__(self, index: int, link: Link, request: Request) -> None:
+        self.index = index
+        self.link = link
+        self.request = request
+        self.wire: Wire = link.wires[request.__class__]
+        self.rest = memoryview(self.wire.encode(request))
+        self.missing = 1 if self.wire.count is None else self.wire.count(request)
+        self.replies: list[Any] = []
+
+    @property
+    def reply(self) -> Any:
+        return self.replies[0] if self.wire.count is None else self.replies
+
+
+def gather(driver: BlockingDriver, asks: Sequence[Ask], expires: float) -> list[Any]:
+    """Return the outcome of each request, in order: its value, or the ``TransportError`` it failed with."""
+    outcomes: list[Any] = [None] * len(asks)
+    exchanges: list[_Exchange] = []
+    for index, ask in enumerate(asks):
+        try:
+            exchanges.append(_begin(driver, index, ask, expires))
+        except DistcacheError as error:
+            outcomes[index] = error
+    prompt = time.monotonic() < expires - driver.deadline * (1 - _PROMPT)
+    if prompt and all(e.link.can_go_straight(e.rest.obj) for e in exchanges):  # type: ignore[arg-type]
+        _straight(exchanges, outcomes, driver, expires)
+    else:
+        _pump(exchanges, outcomes, expires)
+    for exchange in exchanges:
+        _finish(driver, exchange, outcomes, expires)
+    return outcomes
+
+
+def _begin(driver: BlockingDriver, index: int, ask: Ask, expires: float) -> _Exchange:
+    if ask.node in driver.health.down:
+        raise driver.refuse(ask.node, ask.request)
+    try:
+        return _Exchange(index, driver.take(ask.node, ask.request, expires), ask.request)
+    except DistcacheError as error:
+        report(driver.health, ask.request, error)
+        raise
+
+
+def _straight(exchanges: list[_Exchange], outcomes: list[Any], driver: BlockingDriver, expires: float) -> None:
+    for exchange in exchanges:
+        try:
+            exchange.link.send(exchange.rest.obj)  # type: ignore[arg-type]
+        except (Broken, NodeTimeout) as error:
+            outcomes[exchange.index] = error
+    late = expires - driver.deadline * (1 - _PROMPT)
+    for exchange in exchanges:
+        if outcomes[exchange.index] is not None:
+            continue
+        link = exchange.link
+        try:
+            while exchange.missing:
+                read = link.read if time.monotonic() < late else link.read_timed
+                exchange.replies.append(read(expires))
+                exchange.missing -= 1
+        except (Broken, NodeTimeout) as error:
+            outcomes[exchange.index] = error
+
+
+def _pump(exchanges: list[_Exchange], outcomes: list[Any], expires: float) -> None:
+    """Drive all exchanges with one ``poll`` until each is done, broken or late."""
+    active = {exchange.link.sock.fileno(): exchange for exchange in exchanges}
+    poll = select.poll()
+    for fileno in active:
+        poll.register(fileno, select.POLLIN | select.POLLOUT)
+    while active:
+        for fileno, exchange in list(active.items()):
+            try:
+                done = _advance(exchange)
+            except Broken as error:
+                outcomes[exchange.index] = error
+                done = True
+            if done:
+                poll.unregister(fileno)
+                del active[fileno]
+            elif not exchange.rest:
+                poll.modify(fileno, select.POLLIN)
+        left = expires - time.monotonic()
+        if active and (left <= 0 or not poll.poll(max(1, left * 1000))):
+            for exchange in active.values():
+                outcomes[exchange.index] = exchange.link.late()
+            return
+
+
+def _advance(exchange: _Exchange) -> bool:
+    """Send and receive what is possible now; return whether all replies are there."""
+    link = exchange.link
+    while exchange.rest and (sent := link.send_some(exchange.rest)):
+        exchange.rest = exchange.rest[sent:]
+    while exchange.missing:
+        reply = link.gets()
+        if reply is False:
+            if not link.receive_some():
+                return False
+        else:
+            exchange.replies.append(reply)
+            exchange.missing -= 1
+    return True
+
+
+def _finish(driver: BlockingDriver, exchange: _Exchange, outcomes: list[Any], expires: float) -> None:
+    """Decode one exchange's replies, or repeat it where that is harmless; put its link back or close it."""
+    index, link, request = exchange.index, exchange.link, exchange.request
+    failure = outcomes[index]
+    try:
+        if failure is None:
+            driver.put(link)
+            outcomes[index] = decode(link.endpoint.name, request, exchange.wire, exchange.reply)
+            return
+        link.close()
+        if not isinstance(failure, Broken):
+            raise failure
+        outcomes[index] = driver.again(link, request, expires, failure)
+    except NeedsFallback:
+        outcomes[index] = _fall_back(driver, link, request, expires)
+    except DistcacheError as error:
+        report(driver.health, request, error)
+        outcomes[index] = error
+
+
+def _fall_back(driver: BlockingDriver, link: Link, request: Request, expires: float) -> Any:
+    try:
+        return driver.fall_back(link.endpoint.name, request, expires)
+    except Broken as error:
+        return NodeTimeout(link.endpoint.name, f"link broke: {error}")
+    except DistcacheError as error:
+        report(driver.health, request, error)
+        return error

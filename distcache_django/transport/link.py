@@ -1,0 +1,167 @@
+"""One established blocking link to a node, used by one thread at a time."""
+
+from __future__ import annotations
+
+import select
+import socket
+import ssl
+import struct
+import time
+from typing import Any
+
+import hiredis
+
+from distcache_django.core.requests import Request
+from distcache_django.exceptions import NodeTimeout
+from distcache_django.transport.commands import ErrorReply
+from distcache_django.transport.endpoint import Endpoint
+
+__all__ = ["Broken", "Link"]
+
+_TIMEVAL = struct.Struct("ll")
+_CHUNK = 65536
+_LATER = (BlockingIOError, ssl.SSLWantReadError, ssl.SSLWantWriteError)
+#: Requests up to this size fit into an empty socket buffer, so that sending them never waits for the node.
+SMALL = 32768
+
+
+class Broken(Exception):
+    """Report that the peer has closed the link."""
+
+
+class Link:
+    """Send requests to one node and read the replies, in order.
+
+    Two ways to wait: the *straight* one lets the kernel bound each ``send`` and ``recv`` by the deadline
+    (``SO_RCVTIMEO`` saves the two ``poll`` calls of ``settimeout``); the *timed* one polls and so can share out
+    what is left of a deadline. TLS sockets know only the timed one.
+
+    A link whose exchange failed is never used again: a late reply would answer the next request.
+    """
+
+    __slots__ = ("_timed_only", "endpoint", "feed", "fresh", "gets", "recv", "sendall", "sock", "wires")
+
+    def __init__(self, endpoint: Endpoint, sock: socket.socket) -> None:
+        self.endpoint = endpoint
+        self.wires = endpoint.wires
+        self.sock = sock
+        self.fresh = True
+        self._timed_only = hasattr(sock, "pending")
+        if self._timed_only:
+            sock.settimeout(0)
+        else:
+            sock.settimeout(None)
+            seconds = endpoint.deadline
+            timeval = _TIMEVAL.pack(int(seconds), int(seconds % 1 * 1_000_000))
+            sock.setsockopt(socket.SOL_SOCKET, socket.SO_RCVTIMEO, timeval)
+            sock.setsockopt(socket.SOL_SOCKET, socket.SO_SNDTIMEO, timeval)
+        self.sendall = sock.sendall
+        self.recv = sock.recv
+        reader = hiredis.Reader(replyError=ErrorReply)
+        self.feed = reader.feed
+        self.gets = reader.gets
+
+    def close(self) -> None:
+        """Close the socket; harmless when repeated."""
+        self.sock.close()
+
+    def can_go_straight(self, payload: bytes) -> bool:
+        """Return whether a request may be sent without watching the deadline."""
+        return not self._timed_only and len(payload) <= SMALL
+
+    def is_dead(self) -> bool:
+        """Return whether the node has closed the idle link; costs a system call, no round trip."""
+        if self._timed_only:
+            return bool(select.select([self.sock], (), (), 0)[0])
+        try:
+            self.sock.recv(1, socket.MSG_PEEK | socket.MSG_DONTWAIT)
+        except BlockingIOError:
+            return False
+        except OSError:
+            return True
+        # Data that nobody asked for, or the end of the stream: unusable either way.
+        return True
+
+    def send(self, payload: bytes) -> None:
+        """Send everything the straight way."""
+        try:
+            self.sendall(payload)
+        except BlockingIOError:
+            raise self.late() from None
+        except OSError as error:
+            raise Broken(str(error)) from error
+
+    def read(self, expires: float) -> Any:
+        """Read one reply the straight way; a reply that comes in parts is read with an eye on the clock."""
+        reply = self.gets()
+        if reply is not False:
+            return reply
+        try:
+            data = self.recv(_CHUNK)
+        except BlockingIOError:
+            raise self.late() from None
+        except OSError as error:
+            raise Broken(str(error)) from error
+        if not data:
+            raise Broken("connection closed by the node")
+        self.feed(data)
+        reply = self.gets()
+        return self.read_timed(expires) if reply is False else reply
+
+    def send_timed(self, payload: bytes, expires: float) -> None:
+        """Send everything before ``expires`` (monotonic seconds)."""
+        rest = memoryview(payload)
+        while rest:
+            sent = self.send_some(rest)
+            rest = rest[sent:]
+            if not sent:
+                self._wait(select.POLLOUT, expires)
+
+    def read_timed(self, expires: float) -> Any:
+        """Read one reply before ``expires`` (monotonic seconds)."""
+        reply = self.gets()
+        while reply is False:
+            if not self.receive_some():
+                self._wait(select.POLLIN, expires)
+            reply = self.gets()
+        return reply
+
+    def send_some(self, payload: memoryview) -> int:
+        """Send what the kernel takes now; return how much that was."""
+        try:
+            if self._timed_only:
+                return self.sock.send(payload)
+            return self.sock.send(payload, socket.MSG_DONTWAIT)
+        except _LATER:
+            return 0
+        except OSError as error:
+            raise Broken(str(error)) from error
+
+    def receive_some(self) -> bool:
+        """Feed the parser what has arrived; return whether there was anything."""
+        try:
+            data = self.recv(_CHUNK) if self._timed_only else self.recv(_CHUNK, socket.MSG_DONTWAIT)
+        except _LATER:
+            return False
+        except OSError as error:
+            raise Broken(str(error)) from error
+        if not data:
+            raise Broken("connection closed by the node")
+        self.feed(data)
+        return True
+
+    def _wait(self, events: int, expires: float) -> None:
+        left = expires - time.monotonic()
+        poll = select.poll()
+        # During a TLS handshake or renegotiation a write may wait for a read.
+        poll.register(self.sock, events | select.POLLIN if self._timed_only else events)
+        if left <= 0 or not poll.poll(max(1, left * 1000)):
+            raise self.late()
+
+    def late(self) -> NodeTimeout:
+        return NodeTimeout(self.endpoint.name, f"no answer within {self.endpoint.deadline:g} s")
+
+    def drop_form(self, request: Request) -> None:
+        """Note that the node lacks the command that ``request`` is sent as."""
+        self.endpoint.lacks(type(request))
+        self.wires = self.endpoint.wires

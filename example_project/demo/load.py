@@ -1,0 +1,148 @@
+"""The load generator: a process of its own, so that the demo's interpreter does not slow it down.
+
+It reads its orders as one JSON object from standard input, and writes events as JSON lines to standard output:
+`phase` when a phase begins, `progress` twice a second, and at the end `result`.
+"""
+
+import itertools
+import json
+import random
+import sys
+import threading
+import time
+from collections.abc import Iterator
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+from example_project.demo import traffic
+from example_project.demo.client import Connections, ShopClient
+from example_project.demo.ledger import PriceLedger
+from example_project.demo.pages import PathFinder, Visit
+from example_project.demo.tally import Tally
+
+PROGRESS_INTERVAL = 0.5
+
+
+@dataclass(frozen=True, slots=True)
+class Orders:
+    """What to send, where, and for how long."""
+
+    sync_port: int
+    async_port: int
+    token: str
+    products: int
+    seed: int
+    clients: int
+    seconds: float
+    requests: int | None
+    write_share: float
+    phases: list[tuple[str, float]]
+    trace: str | None
+
+
+@dataclass(frozen=True, slots=True)
+class Turn:
+    """One request to make, and the phase it counts in."""
+
+    visit: Visit
+    is_write: bool
+    phase: int
+    due: float
+
+
+class Schedule:
+    """Hand out turns, tell when a phase begins, and end. Threads may share it.
+
+    Without a number of requests clients go on as fast as answers come, until the time is over, and time decides
+    the phase; with one, exactly so many turns are handed out, each due at its place in time.
+    """
+
+    def __init__(self, orders: Orders, tally: Tally) -> None:
+        self._orders = orders
+        self._tally = tally
+        self._lock = threading.Lock()  # guards what follows
+        self._visits: Iterator[Visit] = (
+            traffic.from_trace(Path(orders.trace)) if orders.trace else traffic.drawn(orders.seed)
+        )
+        self._random = random.Random(f"{orders.seed}:writes")
+        self._ends = list(itertools.accumulate(share for _, share in orders.phases))
+        self._handed_out = 0
+        self._phase = -1
+        self._started = time.perf_counter()
+
+    def take(self) -> Turn | None:
+        """Give the next turn, or None when all is done."""
+        with self._lock:
+            now = time.perf_counter() - self._started
+            done = self._share_done(now)
+            if done >= 1:
+                return None
+            while self._phase + 1 < len(self._ends) and done >= ([0.0, *self._ends][self._phase + 1]):
+                self._begin_next()
+            due = now
+            if self._orders.requests:
+                due = self._handed_out * self._orders.seconds / self._orders.requests
+            self._handed_out += 1
+            is_write = self._random.random() < self._orders.write_share
+            return Turn(next(self._visits), is_write, self._phase, self._started + due)
+
+    def _share_done(self, now: float) -> float:
+        if self._orders.requests:
+            return self._handed_out / self._orders.requests
+        return now / self._orders.seconds
+
+    def _begin_next(self) -> None:
+        self._phase += 1
+        self._tally.begin(self._phase, time.perf_counter())
+        _emit(event="phase", index=self._phase)
+
+
+def _emit(**event: Any) -> None:
+    sys.stdout.write(json.dumps(event) + "\n")
+    sys.stdout.flush()
+
+
+def _run_client(schedule: Schedule, tally: Tally, client: ShopClient, connections: Connections) -> None:
+    try:
+        while (turn := schedule.take()) is not None:
+            early = turn.due - time.perf_counter()
+            if early > 0:
+                time.sleep(early)
+            answer = client.change_price(turn.visit) if turn.is_write else client.visit(turn.visit)
+            tally.add(turn.phase, answer)
+    finally:
+        connections.close()
+
+
+def _start_clients(orders: Orders, schedule: Schedule, tally: Tally) -> list[threading.Thread]:
+    ledger, paths = PriceLedger(), PathFinder(orders.products)
+    threads = []
+    for number in range(orders.clients):
+        connections = Connections(orders.sync_port, orders.async_port)
+        client = ShopClient(connections, paths, ledger, token=orders.token, seed=orders.seed + number)
+        arguments = (schedule, tally, client, connections)
+        threads.append(threading.Thread(target=_run_client, args=arguments, name=f"client-{number}", daemon=True))
+    for thread in threads:
+        thread.start()
+    return threads
+
+
+def main() -> int:
+    """Send what the orders say and report it."""
+    given = json.loads(sys.stdin.readline())
+    orders = Orders(**{**given, "phases": [tuple(phase) for phase in given["phases"]]})
+    tally = Tally([name for name, _ in orders.phases])
+    schedule = Schedule(orders, tally)
+    threads = _start_clients(orders, schedule, tally)
+    for thread in threads:
+        while thread.is_alive():
+            thread.join(PROGRESS_INTERVAL)
+            _emit(event="progress", count=tally.count)
+    tally.end(time.perf_counter())
+    _emit(event="result", **tally.as_json())
+    return 0
+
+
+if __name__ == "__main__":
+    sys.exit(main())

@@ -1,0 +1,1 @@
+"""Products, prices, stock, customers and orders: what the example site sells and shows."""

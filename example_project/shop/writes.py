@@ -1,0 +1,63 @@
+"""What changes the shop: each change invalidates what it changed, after its commit."""
+
+from collections.abc import Mapping
+from dataclasses import dataclass
+from decimal import Decimal
+
+from django.db import transaction
+from django.db.models import F
+
+from example_project.shop import catalogue
+from example_project.shop.models import Inventory, Order, OrderLine, Price
+
+
+class OutOfStock(Exception):
+    """A product of the order is not there in the quantity wanted."""
+
+    def __init__(self, product_id: int) -> None:
+        super().__init__(f"product {product_id} is out of stock")
+        self.product_id = product_id
+
+
+@dataclass(frozen=True, slots=True)
+class PriceChange:
+    """A committed price, and whether the cache has taken note of it."""
+
+    revision: int
+    is_invalidated: bool
+
+
+def change_price(product_id: int, position: int, amount: Decimal) -> PriceChange:
+    """Set one price of a product; raise `Price.DoesNotExist` if there is none at that position."""
+    with transaction.atomic():
+        price = Price.objects.filter(product=product_id, position=position)
+        if not price.update(amount=amount, revision=F("revision") + 1):
+            raise Price.DoesNotExist
+        revision = price.values_list("revision", flat=True).get()
+    return PriceChange(revision, catalogue.products.invalidate([product_id]))
+
+
+def place_order(customer_id: int, quantities: Mapping[int, int]) -> Order:
+    """Order products for a customer at their first price, and take them from the stock.
+
+    All or nothing: raises `OutOfStock` when one of them is short.
+    """
+    with transaction.atomic():
+        # In one order, so that two orders of the same products wait for each other and never deadlock.
+        for product_id, quantity in sorted(quantities.items()):
+            stock = Inventory.objects.filter(product=product_id, quantity__gte=quantity)
+            if not stock.update(quantity=F("quantity") - quantity):
+                raise OutOfStock(product_id)
+        prices = Price.objects.filter(product__in=quantities, position=1)
+        amounts = dict(prices.values_list("product_id", "amount"))
+        lines = {pk: amounts.get(pk, Decimal(0)) for pk in quantities}
+        order = Order.objects.create(
+            customer_id=customer_id, total=sum(quantities[pk] * amount for pk, amount in lines.items())
+        )
+        OrderLine.objects.bulk_create(
+            OrderLine(order=order, product_id=pk, quantity=quantities[pk], unit_amount=amount)
+            for pk, amount in lines.items()
+        )
+    # The customer's page is invalidated by the order's own signal; updates of the stock send none.
+    catalogue.products.invalidate(quantities)
+    return order

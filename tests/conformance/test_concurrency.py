@@ -1,0 +1,173 @@
+"""Tasks, loops and threads of one process: every reply reaches the call that asked for it, and nothing piles up."""
+
+import asyncio
+import random
+import threading
+from collections.abc import Iterator
+from concurrent.futures import ThreadPoolExecutor
+from typing import Any
+
+import pytest
+from asgiref.sync import async_to_sync
+from django.core.cache import CacheHandler
+
+from tests.support import subjects
+from tests.support.nodes import Nodes
+from tests.support.waiting import wait_until
+
+pytestmark = pytest.mark.servers
+
+NODES = 4
+TASKS = 100
+LOOPS = 100
+THREADS = 200
+# A connection per node for the main thread and for a loop, one per node for what looks after it, and as much again
+# for what the garbage collector has not reached yet.
+BOUND = NODES * 6
+
+
+@pytest.fixture
+def caches(nodes: Nodes) -> Iterator[CacheHandler]:
+    """Django's handler: an instance for each thread and task that asks."""
+    handler = CacheHandler({"default": subjects.alias("distcache", nodes.at(NODES))})
+    yield handler
+    handler.close_all()
+
+
+async def use(cache: Any, name: str, rounds: int = 10) -> None:
+    """Store and read back values nobody else has, several calls at once."""
+    for number in range(rounds):
+        expected = {f"{name}-{number}-{i}": f"{name}={number}={i}" for i in range(NODES)}
+        await asyncio.gather(cache.aset_many(expected), cache.aset(name, number))
+        found, single = await asyncio.gather(cache.aget_many(list(expected)), cache.aget(name))
+        assert found == expected
+        assert single == number
+
+
+def use_blocking(cache: Any, name: str, rounds: int = 10) -> None:
+    """Do the same blocking."""
+    for number in range(rounds):
+        expected = {f"{name}-{number}-{i}": f"{name}={number}={i}" for i in range(NODES)}
+        cache.set_many(expected)
+        cache.set(name, number)
+        assert cache.get_many(list(expected)) == expected
+        assert cache.get(name) == number
+
+
+async def test_tasks_get_their_own_answers(caches: CacheHandler) -> None:
+    async def task(number: int) -> None:
+        await use(caches["default"], f"task-{number}")
+
+    await asyncio.gather(*(task(number) for number in range(TASKS)))
+
+
+async def test_cancelled_tasks_leave_the_others_their_answers(caches: CacheHandler) -> None:
+    dice = random.Random(7)
+    tasks = [asyncio.create_task(use(caches["default"], f"task-{number}")) for number in range(TASKS)]
+    victims = tasks[::2]
+
+    for victim in victims:
+        for _ in range(dice.randrange(4)):
+            await asyncio.sleep(0)
+        victim.cancel()
+    ends = await asyncio.gather(*tasks, return_exceptions=True)
+
+    assert ends[1::2] == [None] * (TASKS // 2)
+    assert {type(end) for end in ends[::2]} <= {asyncio.CancelledError, type(None)}
+    await use(caches["default"], "afterwards")
+
+
+async def test_calls_that_time_out_leave_the_next_ones_their_answers(caches: CacheHandler) -> None:
+    cache = caches["default"]
+    await cache.aset_many({f"big-{i}": "x" * 500_000 for i in range(8)})
+
+    for number in range(50):
+        try:
+            async with asyncio.timeout(0.0005):
+                await cache.aget_many([f"big-{i}" for i in range(8)])
+        except TimeoutError:
+            pass
+        await use(cache, f"after-{number}", rounds=1)
+
+
+def test_thread_that_is_interrupted_gets_no_later_answer(caches: CacheHandler) -> None:
+    cache = caches["default"]
+    cache.set("k", "value")
+
+    class Interrupted(Exception):
+        pass
+
+    for number in range(50):
+        frame_limit = number % 25
+
+        def interrupt(frame: Any, event: str, argument: object, left: list[int] = [frame_limit]) -> Any:  # noqa: B006
+            left[0] -= 1
+            if left[0] < 0:
+                raise Interrupted
+            return None
+
+        import sys
+
+        sys.setprofile(interrupt)
+        try:
+            cache.get_many(["k", "absent", "other"])
+        except Interrupted:
+            pass
+        finally:
+            sys.setprofile(None)
+        use_blocking(cache, f"after-{number}", rounds=1)
+
+
+def test_loops_one_after_the_other_leave_nothing_behind(caches: CacheHandler, nodes: Nodes) -> None:
+    before = nodes.connections()
+
+    for number in range(LOOPS):
+        asyncio.run(use(caches["default"], f"loop-{number}", rounds=1))
+        async_to_sync(use)(caches["default"], f"adapted-{number}", 1)
+
+    wait_until(lambda: nodes.connections() <= before + BOUND, what="the end of the loops' connections")
+
+
+def test_loops_side_by_side_get_their_own_answers(caches: CacheHandler) -> None:
+    def run(number: int) -> None:
+        asyncio.run(use(caches["default"], f"loop-{number}"))
+
+    with ThreadPoolExecutor(4) as pool:
+        list(pool.map(run, range(8)))
+
+
+def test_threads_get_their_own_answers(caches: CacheHandler) -> None:
+    def run(number: int) -> None:
+        use_blocking(caches["default"], f"thread-{number}")
+
+    with ThreadPoolExecutor(8) as pool:
+        list(pool.map(run, range(40)))
+
+
+def test_short_threads_leave_nothing_behind(caches: CacheHandler, nodes: Nodes) -> None:
+    before = nodes.connections()
+
+    for number in range(THREADS):
+        thread = threading.Thread(target=lambda name=f"thread-{number}": use_blocking(caches["default"], name, 1))
+        thread.start()
+        thread.join()
+
+    wait_until(lambda: nodes.connections() <= before + BOUND, what="the end of the threads' connections")
+
+
+def test_one_instance_may_be_shared_by_threads(caches: CacheHandler) -> None:
+    cache = caches["default"]
+
+    with ThreadPoolExecutor(8) as pool:
+        list(pool.map(lambda number: use_blocking(cache, f"shared-{number}"), range(40)))
+
+
+def test_blocking_calls_work_beside_a_running_loop(caches: CacheHandler) -> None:
+    async def both() -> None:
+        cache = caches["default"]
+        await use(cache, "awaited", rounds=2)
+        use_blocking(cache, "blocking", rounds=2)
+        await asyncio.to_thread(use_blocking, cache, "thread", 2)
+        await use(cache, "again", rounds=2)
+
+    asyncio.run(both())
