@@ -72,7 +72,7 @@ DEFAULT_AUTO_FIELD = "django.db.models.BigAutoField"
 
 CACHES: dict[str, dict[str, Any]] = {
     "default": {
-        "BACKEND": os.environ.get("SHOP_DEV_BACKEND", "distcache_django.DistributedCache"),  # DEVONLY
+        "BACKEND": "distcache_django.DistributedCache",
         "LOCATION": environment.nodes("DISTCACHE_REDIS_URLS", "redis://127.0.0.1:6379/0"),
         "TIMEOUT": 300,
         "KEY_PREFIX": "shop",

@@ -85,12 +85,16 @@ class Extras:
 
     def delete_pattern(self, pattern: str, version: Any = None) -> Op[int]:
         """Delete the keys that match a glob; return how many there were."""
-        removed, failures = yield from self._coordinator.remove_matching(self._operations.keys.pattern(pattern, version))
+        removed, failures = yield from self._coordinator.remove_matching(
+            self._operations.keys.pattern(pattern, version)
+        )
         for failure in failures:
             self._policy.degrade("delete_pattern", failure, None)
         return removed
 
-    def page(self, node: str, cursor: int, search: str, version: Any, itersize: int) -> Op[tuple[int, list[str]]]:
+    def page(
+        self, node: str, cursor: int, search: str, version: Any, itersize: int
+    ) -> Op[tuple[int, list[str]]]:
         """Return one page of a node's keys that match a glob, and where the next begins (0: nowhere)."""
         pattern = self._operations.keys.pattern(search, version)
         try:
@@ -112,4 +116,3 @@ def _whole_milliseconds(operations: Operations, timeout: Any) -> int:
     if isinstance(timeout, datetime.timedelta):
         return int(timeout.total_seconds() * 1000)
     return int(timeout)
-

@@ -102,7 +102,9 @@ class SyncCache(BaseCache):
         found: dict[Any, Any] = self._run(self._ops.get_many(keys, version))
         return found
 
-    def set_many(self, data: Mapping[Any, Any], timeout: Any = DEFAULT_TIMEOUT, version: Any = None) -> list[Any]:
+    def set_many(
+        self, data: Mapping[Any, Any], timeout: Any = DEFAULT_TIMEOUT, version: Any = None
+    ) -> list[Any]:
         """Store values; return the keys that were not. One round trip per node, all at once."""
         failed: list[Any] = self._run(self._ops.set_many(data, timeout, version))
         return failed

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import re
 import warnings
+from collections.abc import Sequence
 from typing import Any
 
 from django.core.cache.backends.base import (
@@ -51,6 +52,18 @@ class KeySpace:
         if not (full.isprintable() and " " not in full and len(full) <= MEMCACHE_MAX_KEY_LENGTH):
             _warn(full)
         return full
+
+    def full_many(self, keys: Sequence[Any], version: Any) -> list[str]:
+        """Return the full keys of ``keys``, checking them all at once where they are as they should be."""
+        if self.full != self._plain:
+            return [self.full(key, version) for key in keys]
+        lead = f"{self._prefix}:{self._cache.version if version is None else version}:"
+        fulls = [f"{lead}{key}" for key in keys]
+        joined = "".join(fulls)
+        if not (joined.isprintable() and " " not in joined and len(max(fulls, key=len)) <= MEMCACHE_MAX_KEY_LENGTH):
+            for full in fulls:
+                _warn(full)
+        return fulls
 
     def _as_overridden(self, key: Any, version: Any) -> str:
         return str(self._cache.make_and_validate_key(key, version=version))

@@ -75,7 +75,12 @@ class Operations:
             return default
 
     def set(
-        self, key: Any, value: Any, timeout: Any = DEFAULT_TIMEOUT, version: Any = None, condition: str | None = None
+        self,
+        key: Any,
+        value: Any,
+        timeout: Any = DEFAULT_TIMEOUT,
+        version: Any = None,
+        condition: str | None = None,
     ) -> Op[bool]:
         full = self._full(key, version)
         raw = self._encode(value)
@@ -86,7 +91,10 @@ class Operations:
                     yield from self.coordinator.remove(full)
                     return True
                 return (yield from self._store_nothing(full, condition))
-            return (yield from self.coordinator.store(full, raw, ttl_ms, condition))
+            if condition is not None:
+                return (yield from self.coordinator.store_if(full, raw, ttl_ms, condition))
+            yield from self.coordinator.store(full, raw, ttl_ms)
+            return True
         except TransportError as error:
             return self.policy.degrade("set", error, False)
 
@@ -97,7 +105,7 @@ class Operations:
         try:
             if ttl_ms == 0:
                 return (yield from self._store_nothing(full, "NX"))
-            return (yield from self.coordinator.store(full, raw, ttl_ms, "NX"))
+            return (yield from self.coordinator.store_if(full, raw, ttl_ms, "NX"))
         except TransportError as error:
             answer = self.policy.degrade("add", error, False)
             # Callers such as Django's sessions try another key, which may be on a node that is well.
@@ -147,46 +155,51 @@ class Operations:
 
     def get_many(self, keys: Iterable[Any], version: Any = None) -> Op[dict[Any, Any]]:
         names = list(keys)
-        full = self._full
-        fulls = [full(name, version) for name in names]
-        raws, failures = yield from self.coordinator.fetch_many(fulls)
+        if not names:
+            return {}
+        pieces, failures = yield from self.coordinator.fetch_many(self.keys.full_many(names, version))
         for failure in failures:
             self.policy.degrade("get_many", failure, None)
         decode = self._decode
         found = {}
-        for name, raw in zip(names, raws, strict=True):
-            if raw is not None:
-                try:
-                    found[name] = decode(raw)
-                except CodecError as error:
-                    self.policy.unreadable(str(name), error)
+        for part, raws in pieces:
+            for index, raw in zip(part, raws, strict=True):
+                if raw is not None:
+                    try:
+                        found[names[index]] = decode(raw)
+                    except CodecError as error:
+                        self.policy.unreadable(str(names[index]), error)
         return found
 
     def set_many(self, data: Mapping[Any, Any], timeout: Any = DEFAULT_TIMEOUT, version: Any = None) -> Op[list[Any]]:
         ttl_ms = self.ttl_ms(timeout)
-        full, encode = self._full, self._encode
         names = list(data)
-        items = [(full(name, version), encode(value)) for name, value in data.items()]
-        if not items:
+        if not names:
             return []
+        fulls = self.keys.full_many(names, version)
+        values = [*map(self._encode, data.values())]
         if ttl_ms == 0:
-            return (yield from self._remove_named(names, [key for key, _ in items], "set_many"))
-        stored, failures = yield from self.coordinator.store_many(items, ttl_ms)
+            return (yield from self._remove_named(names, fulls, "set_many"))
+        left, failures = yield from self.coordinator.store_many(fulls, values, ttl_ms)
         for failure in failures:
             self.policy.degrade("set_many", failure, None)
-        return [] if all(stored) else [name for name, ok in zip(names, stored, strict=True) if not ok]
+        return [names[index] for index in left]
 
     def delete_many(self, keys: Iterable[Any], version: Any = None) -> Op[None]:
         names = list(keys)
         if names:
-            yield from self._remove_named(names, [self._full(name, version) for name in names], "delete_many")
+            yield from self._remove_named(names, self.keys.full_many(names, version), "delete_many")
 
     def _remove_named(self, names: list[Any], fulls: list[str], operation: str) -> Op[list[Any]]:
         failures = yield from self.coordinator.remove_many(fulls)
         for failure in failures:
             self.policy.degrade(operation, failure, None)
         away = {failure.node for failure in failures}
-        return [n for n, f in zip(names, fulls, strict=True) if self.coordinator.owner(f) in away] if away else []
+        return (
+            [n for n, f in zip(names, fulls, strict=True) if self.coordinator.owner(f) in away]
+            if away
+            else []
+        )
 
     def get_or_set(
         self, key: Any, default: Any, timeout: Any = DEFAULT_TIMEOUT, version: Any = None
@@ -208,7 +221,7 @@ class Operations:
         if ttl_ms == 0:
             return
         try:
-            yield from self.coordinator.store(full, self._encode(value), ttl_ms, "NX")
+            yield from self.coordinator.store_if(full, self._encode(value), ttl_ms, "NX")
         except TransportError as error:
             self.policy.degrade("get_or_set", error, None)
 

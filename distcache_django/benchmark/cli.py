@@ -8,7 +8,6 @@ import argparse
 import json
 import random
 import shlex
-import sys
 from collections.abc import Mapping
 from datetime import UTC, datetime
 from pathlib import Path
@@ -99,9 +98,7 @@ def _measure(chosen: dict[str, Any], stderr: TextIO) -> dict[str, Any]:
     report: dict[str, Any] = {
         "schema": SCHEMA,
         "suite": chosen["suite"],
-        "command": shlex.join(["distcache", "benchmark", *sys.argv[sys.argv.index(chosen["suite"]) :]])
-        if chosen["suite"] in sys.argv
-        else f"distcache benchmark {chosen['suite']}",
+        "command": _command(chosen),
         "started": datetime.now(UTC).isoformat(timespec="seconds"),
         "seed": chosen["seed"],
         "quick": chosen["quick"],
@@ -110,7 +107,17 @@ def _measure(chosen: dict[str, Any], stderr: TextIO) -> dict[str, Any]:
     }
     stderr.write(f"benchmark {chosen['suite']}, seed {chosen['seed']}\n")
     suites = {"ops": _run_ops, "faults": _run_faults, "ring": _run_rings}
-    return report | suites[chosen["suite"]](chosen, stderr)
+    body = suites[chosen["suite"]](chosen, stderr)
+    return report | body | {"load_average_after": machine.load_average()}
+
+
+def _command(chosen: dict[str, Any]) -> str:
+    """Return the command that repeats this run: every option spelt out, the seed drawn included."""
+    words = ["distcache", "benchmark", chosen["suite"], *(["--peers"] if chosen["peers"] else [])]
+    for name in ("nodes", "rounds", "seconds", "runs", "pin", "only", "seed"):
+        if chosen[name] is not None:
+            words += [f"--{name}", str(chosen[name])]
+    return shlex.join(words)
 
 
 def _run_ops(chosen: dict[str, Any], stderr: TextIO) -> dict[str, Any]:

@@ -15,6 +15,8 @@ from collections.abc import Mapping
 from dataclasses import dataclass, field
 from typing import Any, Literal
 
+from distcache_django import __version__
+
 Location = Literal["names", "list", "first"]
 
 
@@ -199,7 +201,7 @@ def probe(contender: Contender) -> Availability:
         try:
             versions[package] = importlib.metadata.version(package)
         except importlib.metadata.PackageNotFoundError:
-            versions[package] = "source" if package == "distcache_django" else "missing"
+            versions[package] = __version__ if package == "distcache_django" else "missing"
     return Availability(versions, _obstacle(contender, versions))
 
 

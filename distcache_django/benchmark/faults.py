@@ -1,24 +1,24 @@
 """`benchmark faults`: break one of four nodes under load and say what it cost, and how soon it was over.
 
-This process keeps the nodes and the fault proxies and breaks them at the worker's request (`serve`); the
-worker, pinned and on its own, makes the load and does the timing (`trial`). Each fault is measured with
+This process keeps the nodes and the proxy and breaks them at the worker's request; the worker, pinned and
+on its own, makes the load and does the timing (`trial`). Each fault is measured with
 both answers to a missing node, with one thread and with several, several times over; the table shows the
 worst run where waiting is concerned and the median where rates are.
 """
 
 from __future__ import annotations
 
+import itertools
 import statistics
 from collections.abc import Callable, Sequence
-from dataclasses import dataclass
-from itertools import groupby
+from dataclasses import asdict, dataclass
 from typing import Any, TextIO
 
 from distcache_django.benchmark import direct, machine
 from distcache_django.benchmark.channel import run_worker
 from distcache_django.benchmark.goals import judge
 from distcache_django.testing.proxy import FaultProxy
-from distcache_django.testing.servers import LocalNode, LocalNodes
+from distcache_django.testing.servers import LocalNodes
 
 # Each fault: through which door the worker reaches the node, and how it is described.
 FAULTS: dict[str, tuple[str, str]] = {
@@ -43,80 +43,89 @@ class Options:
     pin: machine.Pin
 
 
-class Breaker:
-    """Breaks and mends the victim, the last of the nodes."""
+@dataclass(frozen=True, slots=True)
+class Case:
+    """What one trial is about."""
 
-    def __init__(self, node: LocalNode, proxy: FaultProxy, servers: tuple[int, ...]) -> None:
-        self._node = node
+    fault: str
+    policy: str
+    threads: int
+    number: int
+
+
+class Bench:
+    """The nodes, the proxy in front of the last of them, the victim, and what breaks and mends it."""
+
+    def __init__(self, nodes: LocalNodes, proxy: FaultProxy, place: machine.Placement) -> None:
+        self._nodes = nodes
+        self._victim = list(nodes.values())[-1]
         self._proxy = proxy
-        self._servers = servers
+        self._place = place
         self._breaks: dict[str, Callable[[], None]] = {
-            "sigstop": node.pause,
-            "refused": node.kill,
+            "sigstop": self._victim.pause,
+            "refused": self._victim.kill,
             "blackhole": proxy.blackhole,
             "half-open": proxy.half_open,
         }
 
-    def serve(self, action: str, arguments: dict[str, Any]) -> str:
-        """Break or mend as the worker requests; returns when the fault, or the node, is there."""
+    def try_out(self, case: Case, options: Options, progress: TextIO) -> dict[str, Any]:
+        """Run one trial in a process of its own: what an earlier outage taught a process is no part of it."""
+        victim, urls = self._victim, self._nodes.urls
+        proxied = {victim.name: self._proxy.url_for(victim.url)} if FAULTS[case.fault][0] == "proxied" else {}
+        job = asdict(case) | {
+            "kind": "faults",
+            "placement": self._place.as_dict(),
+            "urls": urls,
+            "reached_at": urls | proxied,
+            "victim": victim.name,
+            "seconds": options.seconds,
+            "seed": options.seed + case.number,
+        }
+        try:
+            return run_worker(job, progress, self._serve)
+        finally:
+            self._mend()
+            self._nodes.restore()
+
+    def _serve(self, action: str, arguments: dict[str, Any]) -> str:
         if action == "break":
             self._breaks[arguments["fault"]]()
         else:
-            self.mend()
+            self._mend()
         return action
 
-    def mend(self) -> None:
+    def _mend(self) -> None:
         """Undo every fault; a killed server starts anew, empty, and answers when this returns."""
         self._proxy.heal()
-        self._node.resume()
-        if not self._node.is_running():
-            self._node.start()
-            machine.pin_process(self._node.pid, self._servers)
+        self._victim.resume()
+        if not self._victim.is_running():
+            self._victim.start()
+            machine.pin_process(self._victim.pid, self._place.servers)
 
 
 def run(options: Options, progress: TextIO) -> dict[str, Any]:
     """Measure and return the body of the report; starts and ends its own nodes, touches no others."""
     place = machine.placement(options.pin, machine.available_cores())
+    trials = []
     with LocalNodes(options.nodes) as nodes:
-        victim = list(nodes.values())[-1]
         for node in nodes.values():
             machine.pin_process(node.pid, place.servers)
-        with FaultProxy(victim.port) as proxy:
-            proxied = {victim.name: proxy.url_for(victim.url)}
-            job = _job(options, place, nodes.urls, proxied)
-            breaker = Breaker(victim, proxy, place.servers)
-            try:
-                done = run_worker(job, progress, breaker.serve)
-            finally:
-                breaker.mend()
+        victim = list(nodes.values())[-1]
         server = direct.server_version(victim.url)
+        with FaultProxy(victim.port) as proxy:
+            bench = Bench(nodes, proxy, place)
+            for fault, policy, threads in itertools.product(options.faults, POLICIES, THREADS):
+                progress.write(f"  {fault}, ON_NODE_DOWN={policy!r}, {threads} thread(s)\n")
+                cases = [Case(fault, policy, threads, number) for number in range(options.runs)]
+                trials += [bench.try_out(case, options, progress) for case in cases]
     return place.as_dict() | {
         "server": server,
         "nodes": options.nodes,
         "runs": options.runs,
         "seconds": options.seconds,
         "descriptions": {fault: FAULTS[fault][1] for fault in options.faults},
-        "trials": done["trials"],
-        "faults": summarize(done["trials"]),
-    }
-
-
-def _job(
-    options: Options, place: machine.Placement, urls: dict[str, str], proxied: dict[str, str]
-) -> dict[str, Any]:
-    (victim,) = proxied
-    return {
-        "kind": "faults",
-        "placement": place.as_dict(),
-        "urls": urls,
-        "proxied_urls": urls | proxied,
-        "victim": victim,
-        "faults": {fault: FAULTS[fault][0] for fault in options.faults},
-        "policies": POLICIES,
-        "threads": THREADS,
-        "runs": options.runs,
-        "seconds": options.seconds,
-        "seed": options.seed,
+        "trials": trials,
+        "faults": summarize(trials),
     }
 
 
@@ -129,7 +138,7 @@ def summarize(trials: Sequence[dict[str, Any]]) -> list[dict[str, Any]]:
         return trial["fault"], trial["policy"], trial["threads"]
 
     rows = []
-    for (fault, policy, threads), members in groupby(trials, key=group):
+    for (fault, policy, threads), members in itertools.groupby(trials, key=group):
         runs = list(members)
         row: dict[str, Any] = {"fault": fault, "policy": policy, "threads": threads, "runs": len(runs)}
         for name in ("slowest_ms", "waited", "waited_per_thread", "errors", "stale", "back_s", "p99_ratio"):

@@ -113,6 +113,13 @@ def git_revision(directory: Path) -> str | None:
     return f"{revision}+changes" if ask(["status", "--porcelain", "--untracked-files=no"]) else revision
 
 
+def load_average() -> list[float]:
+    """Return the system's load over 1, 5 and 15 minutes; above the number of cores figures are not to be
+    trusted.
+    """
+    return [round(value, 2) for value in os.getloadavg()]
+
+
 def describe_machine() -> dict[str, Any]:
     """Return machine, kernel and interpreter as they stand in a report; no host name and no path."""
     return {
@@ -126,5 +133,5 @@ def describe_machine() -> dict[str, Any]:
         "python": f"{platform.python_implementation()} {platform.python_version()}",
         "gil": bool(getattr(sys, "_is_gil_enabled", lambda: True)()),
         "django": django.get_version(),
-        "load_average": [round(value, 2) for value in os.getloadavg()],
+        "load_average": load_average(),
     }

@@ -7,9 +7,9 @@ from typing import Any
 from distcache_django.benchmark.layout import columns, comparisons, number, span
 
 _NOTES = (
-    "Worst of {runs} runs: slowest call; calls that waited 100 ms or more (and the most of one thread); failed",
-    "calls; old values served; p99 once settled over p99 before; seconds from the mending to the first value",
-    "stored there. Median: hit ratio and calls a second before > during, and the share kept.",
+    "Worst of {runs} runs: slowest call; calls that waited 100 ms or more (and the most of one thread);",
+    "failed calls; old values served; p99 once settled over p99 before; seconds from the mending to the",
+    "first value stored there. Median: hit ratio and calls a second before > during, and the share kept.",
     "Goals: slowest 300 ms, one waiting call a thread, no errors, none stale, 75 % kept, back in 2 s.",
 )
 

@@ -13,13 +13,13 @@ def heading(report: dict[str, Any]) -> str:
     """Return on what the report was measured, and how."""
     host = report["machine"]
     virtual = ", virtual" if host["virtual"] else ""
-    load = f"load {host['load_average'][0]:.2f} at the start"
+    load = f"load {host['load_average'][0]:.2f} before, {report['load_average_after'][0]:.2f} after"
     lines = [
         [f"{host['cpu']} ({host['cores']} cores{virtual})", f"{host['kernel']} {host['architecture']}"],
         [host["python"], f"Django {host['django']}", report.get("server", "no server")],
         [f"revision {report['revision'] or 'unknown'}", f"seed {report['seed']}", load],
     ]
-    return "\n".join(", ".join(line) for line in lines)
+    return "\n".join([report["command"], *(", ".join(line) for line in lines)])
 
 
 def contenders(report: dict[str, Any]) -> str:

@@ -9,7 +9,6 @@ from __future__ import annotations
 
 import asyncio
 import importlib
-import itertools
 import logging
 import os
 import sys
@@ -77,40 +76,24 @@ def run_ops(job: dict[str, Any], channel: Channel) -> dict[str, Any]:
 
 
 def run_faults(job: dict[str, Any], channel: Channel) -> dict[str, Any]:
-    """Run every fault with every policy and number of threads, ``runs`` times in a row."""
-    routes = {"direct": job["urls"], "proxied": job["proxied_urls"]}
-    configure(
-        {
-            f"{policy}-{route}": _faulty(urls, policy, route)
-            for policy in job["policies"]
-            for route, urls in routes.items()
-        }
-    )
-    trials = []
-    for fault, policy, threads in itertools.product(job["faults"], job["policies"], job["threads"]):
-        channel.progress(f"{fault}, ON_NODE_DOWN={policy!r}, {threads} thread(s)")
-        alias = f"{policy}-{job['faults'][fault]}"
-        for number in range(job["runs"]):
-            setting = trial.Setting(
-                partial(caches.__getitem__, alias),
-                job["urls"],
-                job["victim"],
-                fault,
-                threads,
-                job["seconds"],
-                job["seed"] + number,
-            )
-            trials.append(trial.run_trial(setting, channel) | {"policy": policy, "run": number})
-    return {"trials": trials}
-
-
-def _faulty(urls: dict[str, str], policy: str, route: str) -> dict[str, Any]:
-    return {
+    """Run one trial of one fault."""
+    entry = {
         "BACKEND": OURS[0].backend,
-        "LOCATION": urls,
-        "KEY_PREFIX": f"{policy}-{route}",
-        "OPTIONS": {"ON_NODE_DOWN": policy},
+        "LOCATION": job["reached_at"],
+        "KEY_PREFIX": f"f{job['number']}",
+        "OPTIONS": {"ON_NODE_DOWN": job["policy"]},
     }
+    configure({"measured": entry})
+    setting = trial.Setting(
+        partial(caches.__getitem__, "measured"),
+        job["urls"],
+        job["victim"],
+        job["fault"],
+        job["threads"],
+        job["seconds"],
+        job["seed"],
+    )
+    return trial.run_trial(setting, channel) | {"policy": job["policy"], "number": job["number"]}
 
 
 def _named(names: Iterable[str]) -> list[scenarios.Scenario]:

@@ -80,7 +80,9 @@ class Board:
         self._apply(node, Event.FAILED, reason)
         if node not in self._probing and not self._closed.is_set():
             self._probing.add(node)
-            threading.Thread(target=self._watch, args=(node,), name=f"distcache-probe-{node}", daemon=True).start()
+            threading.Thread(
+                target=self._watch, args=(node,), name=f"distcache-probe-{node}", daemon=True
+            ).start()
 
     def _apply(self, node: str, event: Event, reason: str = "") -> Member:
         before = self._members[node]
@@ -88,7 +90,9 @@ class Board:
         if after.state is not before.state:
             self.down = frozenset(name for name, member in self._members.items() if not member.is_up)
             level = logging.INFO if after.is_up else logging.WARNING
-            logger.log(level, "node %s is %s%s", node, after.state.value, f": {after.reason}" if after.reason else "")
+            logger.log(
+                level, "node %s is %s%s", node, after.state.value, f": {after.reason}" if after.reason else ""
+            )
         return after
 
     def _watch(self, node: str) -> None:

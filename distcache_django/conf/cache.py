@@ -74,7 +74,11 @@ def parse(location: object, params: Mapping[str, Any]) -> tuple[CacheSettings | 
 
 
 def _settings(
-    nodes: tuple[NodeSettings, ...], topology: Topology, prefix: str, pattern: str | None, options: Mapping[str, Any]
+    nodes: tuple[NodeSettings, ...],
+    topology: Topology,
+    prefix: str,
+    pattern: str | None,
+    options: Mapping[str, Any],
 ) -> CacheSettings:
     deadline = min(options["DEADLINE"], options["SOCKET_TIMEOUT"] or options["DEADLINE"])
     ignore = options["IGNORE_EXCEPTIONS"]
@@ -105,13 +109,17 @@ def _settings(
 
 def _check_combinations(options: Mapping[str, Any], given: Mapping[str, Any], problems: Problems) -> None:
     if options["REPLICATION_FACTOR"] != 1:
-        problems.add("E007", "OPTIONS['REPLICATION_FACTOR']: this version keeps one copy of each key.", "Set it to 1.")
+        problems.add(
+            "E007", "OPTIONS['REPLICATION_FACTOR']: this version keeps one copy of each key.", "Set it to 1."
+        )
     if options["CONFLICT_RESOLUTION"] != "lww":
         problems.add("E007", "OPTIONS['CONFLICT_RESOLUTION']: this version knows only 'lww'.")
     if options["NEAR_CACHE"] is not None:
         problems.add("E007", "OPTIONS['NEAR_CACHE'] is not available in this version.", "Set it to None.")
     if options["IGNORE_EXCEPTIONS"] is not None and "ON_UNAVAILABLE" in given:
-        problems.add("W003", "OPTIONS has both ON_UNAVAILABLE and IGNORE_EXCEPTIONS; the latter wins.", "Keep one.")
+        problems.add(
+            "W003", "OPTIONS has both ON_UNAVAILABLE and IGNORE_EXCEPTIONS; the latter wins.", "Keep one."
+        )
     if options["ACCEPT_UNSIGNED"]:
         problems.add(
             "W002",
@@ -122,7 +130,11 @@ def _check_combinations(options: Mapping[str, Any], given: Mapping[str, Any], pr
         if trouble := plugin_problem(options[name]):
             problems.add("E009", f"OPTIONS[{name!r}]: {trouble}")
     if options["CLIENT"] == "valkey" and find_spec("valkey") is None:
-        problems.add("E011", "OPTIONS['CLIENT'] is 'valkey', which is not installed.", "pip install 'distcache_django[valkey]'")
+        problems.add(
+            "E011",
+            "OPTIONS['CLIENT'] is 'valkey', which is not installed.",
+            "pip install 'distcache_django[valkey]'",
+        )
 
 
 def _key_shapes(
@@ -143,7 +155,10 @@ def _key_shapes(
     if not found:
         before, after = commonprefix((full, other)), ""
     if not before.strip(_ANY_VERSION):
-        problems.add("W005", "KEY_FUNCTION makes keys that begin alike with nothing: clear() cannot tell them from others.")
+        problems.add(
+            "W005",
+            "KEY_FUNCTION makes keys that begin alike with nothing: clear() cannot tell them from others.",
+        )
         return None, None
     glob = re.sub(r"([*?\[\]^\\-])", r"\\\1", before).replace(_ANY_VERSION, "*") + "*" + after
     lead = "[^:]*".join(re.escape(part) for part in before.split(_ANY_VERSION))
@@ -159,7 +174,10 @@ def _topology(
     specs = {node.name: NodeSpec(node.weight, node.zone) for node in nodes}
     try:
         return Topology.build(
-            specs, virtual_nodes=options["VIRTUAL_NODES"], ranges=options["RANGES"] or None, range_lead=lead or ""
+            specs,
+            virtual_nodes=options["VIRTUAL_NODES"],
+            ranges=options["RANGES"] or None,
+            range_lead=lead or "",
         )
     except (ValueError, TypeError) as error:
         problems.add("E008" if "range" in str(error) else "E004", f"The nodes cannot be placed: {error}")

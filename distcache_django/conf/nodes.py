@@ -38,9 +38,13 @@ def parse_location(location: object, problems: Problems) -> tuple[NodeSettings, 
             nodes.append(node)
     names = [node.name for node in nodes]
     for name in sorted({name for name in names if names.count(name) > 1}):
-        problems.add("E002", f"LOCATION names node {name!r} more than once.", "Every node needs a name of its own.")
+        problems.add(
+            "E002", f"LOCATION names node {name!r} more than once.", "Every node needs a name of its own."
+        )
     if not nodes and not problems:
-        problems.add("E001", "LOCATION names no node.", "Give a URL, a list of URLs or a dict of name to URL.")
+        problems.add(
+            "E001", "LOCATION names no node.", "Give a URL, a list of URLs or a dict of name to URL."
+        )
     return tuple(nodes)
 
 
@@ -51,7 +55,9 @@ def _named(location: object, problems: Problems) -> Iterable[tuple[str | None, o
         return [(None, url) for url in re.split(r"[;,\s]+", location) if url]
     if isinstance(location, (list, tuple)):
         return [(None, url) for url in location]
-    problems.add("E001", f"LOCATION is of type {type(location).__name__}.", "Give a URL, a list of URLs or a dict.")
+    problems.add(
+        "E001", f"LOCATION is of type {type(location).__name__}.", "Give a URL, a list of URLs or a dict."
+    )
     return []
 
 
@@ -71,7 +77,9 @@ def _parse_node(name: object, spec: object, problems: Problems) -> NodeSettings 
     if name is None:
         name = _name_from(url)
     if not isinstance(name, str) or not _NAME.fullmatch(name):
-        problems.add("E004", f"LOCATION: {name!r} cannot be a node's name.", "Use letters, digits and . : / @ _ -")
+        problems.add(
+            "E004", f"LOCATION: {name!r} cannot be a node's name.", "Use letters, digits and . : / @ _ -"
+        )
         return None
     return NodeSettings(name, _plain_scheme(url), float(options.get("weight", 1.0)), options.get("zone"))
 
@@ -82,7 +90,11 @@ def _check_options(shown: str, options: Mapping[Any, Any], problems: Problems) -
         if option in _LATER_OPTIONS:
             problems.add("E004", f"LOCATION: {shown}: {option!r} is not available in this version.")
         elif option not in _NODE_OPTIONS:
-            problems.add("E004", f"LOCATION: {shown} has the unknown option {option!r}.", nearest(option, _NODE_OPTIONS))
+            problems.add(
+                "E004",
+                f"LOCATION: {shown} has the unknown option {option!r}.",
+                nearest(option, _NODE_OPTIONS),
+            )
     weight, zone = options.get("weight", 1.0), options.get("zone")
     if isinstance(weight, bool) or not isinstance(weight, (int, float)) or not 0 < weight < math.inf:
         problems.add("E004", f"LOCATION: {shown}: weight {weight!r} is not a number above 0.")

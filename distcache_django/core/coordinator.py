@@ -11,7 +11,7 @@ are never redirected: two processes may differ in what they think of the owner.
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from typing import Any
 
 from distcache_django.core.effects import Ask, Gather, Op, Owe
@@ -24,6 +24,7 @@ from distcache_django.core.requests import (
     Request,
     Scan,
     Store,
+    StoreIf,
     StoreMany,
     WireValue,
 )
@@ -37,6 +38,8 @@ REDIRECTED_TTL_MS = 10_000
 _SCAN_COUNT = 1000
 
 Failures = list[TransportError]
+#: Indices of the keys that one node was asked for, and its reply.
+Pieces = list[tuple[Sequence[int], Any]]
 
 
 class Coordinator:
@@ -59,18 +62,20 @@ class Coordinator:
             value = yield from self._redirect(key, Fetch(key), error)
         return value
 
-    def store(self, key: str, value: WireValue, ttl_ms: int | None, condition: str | None = None) -> Op[bool]:
-        """Write one value at its owner, in one round trip; return whether ``condition`` was met."""
+    def store(self, key: str, value: WireValue, ttl_ms: int | None) -> Op[None]:
+        """Write one value at its owner, in one round trip."""
         owner = self.owner(key)
         try:
-            stored: bool = yield Ask(owner, Store(key, value, ttl_ms, condition))
+            yield Ask(owner, Store(key, value, ttl_ms))
         except NodeRefused as error:
             yield from self._drop_refused(owner, [key])
             raise error
         except TransportError as error:
-            if condition is not None:
-                raise
-            stored = yield from self._redirect(key, Store(key, value, _short(ttl_ms)), error)
+            yield from self._redirect(key, Store(key, value, _short(ttl_ms)), error)
+
+    def store_if(self, key: str, value: WireValue, ttl_ms: int | None, condition: str) -> Op[bool]:
+        """Write one value at its owner if ``condition`` (``NX``, ``XX``) is met, in one round trip, atomically."""
+        stored: bool = yield Ask(self.owner(key), StoreIf(key, value, ttl_ms, condition))
         return stored
 
     def remove(self, key: str) -> Op[bool]:
@@ -96,29 +101,32 @@ class Coordinator:
         reply = yield Ask(self.owner(key), request)
         return reply
 
-    def fetch_many(self, keys: Sequence[str]) -> Op[tuple[list[bytes | None], Failures]]:
-        """Read values in the order of ``keys``, one round trip per node, all at once; failed ones are ``None``."""
-        values: list[bytes | None] = [None] * len(keys)
-        failures = yield from self._each_part(keys, lambda part: FetchMany([keys[i] for i in part]), values.__setitem__)
-        return values, failures
+    def fetch_many(self, keys: Sequence[str]) -> Op[tuple[Pieces, Failures]]:
+        """Read values, one round trip per node, all at once; each piece holds its part's values in order."""
+        return (yield from self._each_part(keys, lambda part: FetchMany([keys[i] for i in part])))
 
-    def store_many(self, items: Sequence[tuple[str, WireValue]], ttl_ms: int | None) -> Op[tuple[list[bool], Failures]]:
-        """Write values, one round trip per node, all at once; return which of them were stored."""
-        stored = [False] * len(items)
-        failures = yield from self._each_part(
-            [key for key, _ in items],
-            lambda part: StoreMany([items[i] for i in part], ttl_ms),
-            lambda i, ok: stored.__setitem__(i, bool(ok)),
-            redirected=lambda part: StoreMany([items[i] for i in part], _short(ttl_ms)),
+    def store_many(
+        self, keys: Sequence[str], values: Sequence[WireValue], ttl_ms: int | None
+    ) -> Op[tuple[list[int], Failures]]:
+        """Write values, one round trip per node, all at once; return the indices of those not stored."""
+        pieces, failures = yield from self._each_part(
+            keys,
+            lambda part: StoreMany([(keys[i], values[i]) for i in part], ttl_ms),
+            lambda part: StoreMany([(keys[i], values[i]) for i in part], _short(ttl_ms)),
         )
-        refused = [(self.owner(items[i][0]), items[i][0]) for i, ok in enumerate(stored) if not ok] if failures else []
-        for node in {f.node for f in failures if isinstance(f, NodeRefused)}:
-            yield from self._drop_refused(node, [key for owner, key in refused if owner == node])
-        return stored, failures
+        if not failures and all(outcome is True for _, outcome in pieces):
+            return [], failures
+        stored = set()
+        for part, outcome in pieces:
+            stored.update(part if outcome is True else [i for i, ok in zip(part, outcome, strict=True) if ok])
+        left = [index for index in range(len(keys)) if index not in stored]
+        yield from self._drop_refused_parts([keys[i] for i in left], {f.node for f in failures if _is_refusal(f)})
+        return left, failures
 
     def remove_many(self, keys: Sequence[str]) -> Op[Failures]:
         """Delete keys, one round trip per node, all at once."""
-        return (yield from self._each_part(keys, lambda part: Remove([keys[i] for i in part]), None))
+        _, failures = yield from self._each_part(keys, lambda part: Remove([keys[i] for i in part]))
+        return failures
 
     def scan(self, pattern: str) -> Op[tuple[list[bytes], Failures]]:
         """List all keys that match a glob pattern; many round trips, all nodes at once."""
@@ -129,7 +137,9 @@ class Coordinator:
     def remove_matching(self, pattern: str) -> Op[tuple[int, Failures]]:
         """Delete all keys that match a glob pattern, wherever they are; many round trips, all nodes at once."""
         parts: dict[str, list[bytes]] = {}
-        failures = yield from self._scan_parts(pattern, lambda node, keys: parts.setdefault(node, []).extend(keys))
+        failures = yield from self._scan_parts(
+            pattern, lambda node, keys: parts.setdefault(node, []).extend(keys)
+        )
         for failure in failures:
             yield Owe(failure.node, (), everything=True)
         removed = 0
@@ -174,45 +184,27 @@ class Coordinator:
         except TransportError:
             return
 
+    def _drop_refused_parts(self, keys: Sequence[str], refusing: set[str]) -> Op[None]:
+        for node in refusing:
+            yield from self._drop_refused(node, [key for key in keys if self.owner(key) == node])
+
     def _each_part(
         self,
         keys: Sequence[str],
-        request: Callable[[list[int]], Request],
-        put: Callable[[int, Any], None] | None,
-        redirected: Callable[[list[int]], Request] | None = None,
-    ) -> Op[Failures]:
-        """Send each owner the request for its part of ``keys``; ``put`` receives index and value of each key."""
-        parts: dict[str, list[int]] = {}
-        for index, owner in enumerate(map(self.owner, keys)):
-            parts.setdefault(owner, []).append(index)
-        failures = yield from self._gather_parts(parts, request, put)
-        if self._may_redirect is None or not failures:
-            return failures
-        moved, left = self._next_homes(keys, parts, failures)
-        yield from self._gather_parts(moved, redirected or request, put)
-        return left
-
-    def _gather_parts(
-        self,
-        parts: dict[str, list[int]],
-        request: Callable[[list[int]], Request],
-        put: Callable[[int, Any], None] | None,
-    ) -> Op[Failures]:
-        failures: Failures = []
-        if not parts:
-            return failures
-        outcomes = yield Gather([Ask(node, request(part)) for node, part in parts.items()])
-        for part, outcome in zip(parts.values(), outcomes, strict=True):
-            if isinstance(outcome, TransportError):
-                failures.append(outcome)
-            elif put is not None:
-                values: Iterable[Any] = outcome if isinstance(outcome, list) else [outcome] * len(part)
-                for index, value in zip(part, values, strict=True):
-                    put(index, value)
-        return failures
+        request: Callable[[Sequence[int]], Request],
+        redirected: Callable[[Sequence[int]], Request] | None = None,
+    ) -> Op[tuple[Pieces, Failures]]:
+        """Send each owner the request for its part of ``keys``, given as indices; return what came of each."""
+        parts = self.topology.parts(keys)
+        pieces, failures = yield from _gather_parts(parts, request)
+        if failures and self._may_redirect is not None:
+            moved, failures = self._next_homes(keys, parts, failures)
+            more, _ = yield from _gather_parts(moved, redirected or request)
+            pieces += more
+        return pieces, failures
 
     def _next_homes(
-        self, keys: Sequence[str], parts: dict[str, list[int]], failures: Failures
+        self, keys: Sequence[str], parts: Mapping[str, Sequence[int]], failures: Failures
     ) -> tuple[dict[str, list[int]], Failures]:
         """Share the keys of failed nodes out to the nodes that follow them; return also what cannot be moved."""
         assert self._may_redirect is not None
@@ -243,6 +235,33 @@ class Coordinator:
                 put(ask.node, keys)
             cursors = {node: cursor for node, cursor in cursors.items() if cursor}
         return failures
+
+
+def _gather_parts(
+    parts: Mapping[str, Sequence[int]], request: Callable[[Sequence[int]], Request]
+) -> Op[tuple[Pieces, Failures]]:
+    pieces: Pieces = []
+    failures: Failures = []
+    asks = [Ask(node, request(part)) for node, part in parts.items()]
+    outcomes = [(yield from _outcome(asks[0]))] if len(asks) == 1 else (yield Gather(asks)) if asks else ()
+    for part, outcome in zip(parts.values(), outcomes, strict=True):
+        if isinstance(outcome, TransportError):
+            failures.append(outcome)
+        else:
+            pieces.append((part, outcome))
+    return pieces, failures
+
+
+def _is_refusal(failure: TransportError) -> bool:
+    return isinstance(failure, NodeRefused)
+
+
+def _outcome(ask: Ask) -> Op[Any]:
+    """Do what a ``Gather`` of one request does, on the drivers' straight path."""
+    try:
+        return (yield ask)
+    except TransportError as error:
+        return error
 
 
 def _short(ttl_ms: int | None) -> int:

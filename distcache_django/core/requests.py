@@ -29,6 +29,7 @@ __all__ = [
     "Request",
     "Scan",
     "Store",
+    "StoreIf",
     "StoreMany",
     "TimeToLive",
     "WireValue",
@@ -104,31 +105,28 @@ class Inspect(_OneKey):
     __slots__ = ()
 
 
-class Store(Request):
-    """Write a value: ``True`` if it was stored, ``False`` if ``condition`` (``NX``, ``XX``) was not met.
+class Store(_OneKeyWrite):
+    """Write a value: ``True``. ``ttl_ms`` is ``None`` for a value that never expires."""
 
-    ``ttl_ms`` is ``None`` for a value that never expires.
-    """
+    __slots__ = ("ttl_ms", "value")
 
-    __slots__ = ("condition", "key", "ttl_ms", "value")
+    def __init__(self, key: str, value: WireValue, ttl_ms: int | None) -> None:
+        self.key = key
+        self.value = value
+        self.ttl_ms = ttl_ms
 
-    def __init__(self, key: str, value: WireValue, ttl_ms: int | None, condition: str | None = None) -> None:
+
+class StoreIf(_OneKeyWrite):
+    """Write a value on a condition: ``bool``, whether ``NX`` (no such key) or ``XX`` (such a key) was met."""
+
+    __slots__ = ("condition", "ttl_ms", "value")
+    repeatable = False  # after a lost reply, a second NX would deny a success
+
+    def __init__(self, key: str, value: WireValue, ttl_ms: int | None, condition: str) -> None:
         self.key = key
         self.value = value
         self.ttl_ms = ttl_ms
         self.condition = condition
-
-    # After a lost reply, a second NX could deny a success. Class attributes cannot depend on the instance,
-    # so the property replaces the flag here.
-    @property
-    def repeatable(self) -> bool:  # type: ignore[override]
-        """Return whether sending it twice is harmless."""
-        return self.condition is None
-
-    @property
-    def writes(self) -> Sequence[str]:
-        """Return the key that is stored."""
-        return (self.key,)
 
 
 class StoreMany(Request):
@@ -220,6 +218,7 @@ class Acquire(_OneKeyWrite):
     """
 
     __slots__ = ("nonce", "ttl_ms")
+
     def __init__(self, key: str, nonce: bytes, ttl_ms: int | None) -> None:
         super().__init__(key)
         self.nonce = nonce

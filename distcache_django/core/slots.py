@@ -28,7 +28,7 @@ from mmh3 import mmh3_x64_128_utupledigest as murmur3_two_words
 
 SLOT_COUNT = 16384
 
-_SLOT_SHIFT = 32 - 14
+SLOT_SHIFT = 32 - 14
 _POSITION_SHIFT = 64 - 14
 
 # Looking for a number in bytes is several times faster than looking for bytes in them.
@@ -46,11 +46,11 @@ def slot_of(key: str | bytes) -> int:
         # mmh3 dereferences a null pointer for text that has no UTF-8 form (seen in 5.3), and
         # isascii() reads a flag: only text that cannot crash it goes in without encoding.
         if "{" not in key and key.isascii():
-            return murmur3_32(key, 0, False) >> _SLOT_SHIFT
+            return murmur3_32(key, 0, False) >> SLOT_SHIFT
         key = _utf8(key)
     if _BRACE in key:
         key = _hashed_part(key)
-    return murmur3_32(key, 0, False) >> _SLOT_SHIFT
+    return murmur3_32(key, 0, False) >> SLOT_SHIFT
 
 
 def _utf8(text: str) -> bytes:

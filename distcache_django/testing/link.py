@@ -96,6 +96,7 @@ class End(asyncio.Protocol):
             self._drop_waiting()
         elif not weather.is_slow:
             self._send_due(everything=True)
+            self._free_at = 0.0
         if self._transport is None or self._transport.is_closing() or self._is_finished:
             return
         if self._may_read():
@@ -138,7 +139,7 @@ class End(asyncio.Protocol):
         weather = self._link.weather
         if weather.is_silent:
             self._link.is_spoiled = True
-        elif weather.is_slow or self._waiting:
+        elif weather.is_slow:
             self._postpone(data, weather)
         else:
             self._pass(data)
@@ -177,6 +178,7 @@ class End(asyncio.Protocol):
 
     def _drop_waiting(self) -> None:
         self._cancel_timer()
+        self._free_at = 0.0
         if self._waiting:
             self._link.is_spoiled = True
             self._waiting.clear()

@@ -17,13 +17,12 @@ import hiredis
 
 from distcache_django.core.requests import Fetch, Request
 from distcache_django.exceptions import NodeTimeout, NodeUnreachable, TransportError
-from distcache_django.transport.commands import ErrorReply, error_for
+from distcache_django.transport.commands import ErrorReply, error_for, pack
 from distcache_django.transport.endpoint import Endpoint
 from distcache_django.transport.health import NeedsFallback, decode
 
 __all__ = ["AsyncLink"]
 
-pack = hiredis.pack_command
 #: Reads that share one MGET; more would keep the node from answering others.
 _LARGEST_MGET = 128
 

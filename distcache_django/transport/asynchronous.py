@@ -60,7 +60,9 @@ class AsyncDriver:
 
     def forget(self) -> None:
         """Drop the links of all loops."""
-        self._loops: weakref.WeakKeyDictionary[asyncio.AbstractEventLoop, _LoopLinks] = weakref.WeakKeyDictionary()
+        self._loops: weakref.WeakKeyDictionary[asyncio.AbstractEventLoop, _LoopLinks] = (
+            weakref.WeakKeyDictionary()
+        )
 
     async def run(self, op: Op[T]) -> T:
         """Run ``op`` to its end and return its result."""

@@ -18,9 +18,10 @@ from distcache_django.core.effects import Ask, Gather, Load, Op, Owe, Pause, ste
 from distcache_django.core.requests import Request
 from distcache_django.exceptions import DistcacheError, NodeTimeout
 from distcache_django.transport import fanout
+from distcache_django.transport.commands import ErrorReply, Wire
 from distcache_django.transport.endpoint import Endpoint
 from distcache_django.transport.health import Health, NeedsFallback, decode, known_down, report
-from distcache_django.transport.link import Broken, Link
+from distcache_django.transport.link import CHUNK, SMALL, Broken, Link
 
 __all__ = ["BlockingDriver"]
 
@@ -109,33 +110,86 @@ class BlockingDriver:
     def ask(self, node: str, request: Request, expires: float, unhurried: bool) -> Any:
         """Send one request and return its decoded reply.
 
+        The body is the straight path, spelled out because every call of the cache takes it: a link that is
+        there, a small request, one reply that arrives whole. All else is ``_ask_with_care``'s.
+
         :raises TransportError: as the node failed; its health has been told.
         """
         if node in self.health.down:
             raise self.refuse(node, request)
+        links = self._held().links
+        link = links.pop(node, None)
+        if link is None or not unhurried or link.timed_only:
+            return self._ask_with_care(node, request, expires, link)
+        wire = link.wires[request.__class__]
+        if not wire.straight:
+            return self._ask_with_care(node, request, expires, link)
+        payload = wire.encode(request)
+        if len(payload) > SMALL:
+            return self._ask_with_care(node, request, expires, link)
         try:
-            link = self.take(node, request, expires)
-            try:
-                value = self._exchange(link, request, expires, unhurried and not link.fresh)
-            except Broken as error:
-                value = self.again(link, request, expires, error)
+            link.sendall(payload)
+            link.feed(link.recv(CHUNK))
+            reply = link.gets()
+            if reply is False:
+                reply = link.read_timed(expires)
+        except (OSError, Broken, NodeTimeout) as error:
+            return self._recover(link, request, expires, error)
+        links[node] = link
+        if reply.__class__ is ErrorReply:
+            return self._refused(node, request, wire, reply)
+        return reply if wire.decode is None else wire.decode(reply)
+
+    def _refused(self, node: str, request: Request, wire: Wire, reply: ErrorReply) -> Any:
+        try:
+            return decode(node, request, wire, reply)
         except DistcacheError as error:
             report(self.health, request, error)
             raise
-        return value
+
+    def _ask_with_care(self, node: str, request: Request, expires: float, link: Link | None) -> Any:
+        """Do what ``ask`` does, for all requests and links."""
+        try:
+            link = self._checked(link, node, request, expires)
+            try:
+                return self._exchange(link, request, expires)
+            except Broken as error:
+                return self.again(link, request, expires, error)
+        except DistcacheError as error:
+            report(self.health, request, error)
+            raise
+
+    def _recover(self, link: Link, request: Request, expires: float, error: Exception) -> Any:
+        """Go on after the straight path failed: a timeout is final, a dead idle link is replaced."""
+        link.close()
+        try:
+            if isinstance(error, NodeTimeout):
+                raise error
+            if isinstance(error, BlockingIOError):
+                raise link.late() from error
+            return self.again(link, request, expires, Broken(str(error)))
+        except DistcacheError as failure:
+            report(self.health, request, failure)
+            raise
 
     def refuse(self, node: str, request: Request) -> Exception:
         if writes := request.writes:
             self.health.owe(node, writes)
         return known_down(node)
 
-    def take(self, node: str, request: Request, expires: float) -> Link:
-        """Take this thread's link to ``node`` out of its table, or open one."""
+    def _held(self) -> _ThreadLinks:
         try:
             held: _ThreadLinks = self._local.held
         except AttributeError:
             held = self._local.held = _ThreadLinks(self._spare)
-        link = held.links.pop(node, None)
+        return held
+
+    def take(self, node: str, request: Request, expires: float) -> Link:
+        """Take this thread's link to ``node`` out of its table, or open one."""
+        return self._checked(self._held().links.pop(node, None), node, request, expires)
+
+    def _checked(self, link: Link | None, node: str, request: Request, expires: float) -> Link:
+        """Return ``link`` if it will do for ``request``, else a spare or a new one."""
         if link is None:
             return self._spare_link(node) or self.open(node, expires)
         if not request.repeatable and link.is_dead():
@@ -168,21 +222,15 @@ class BlockingDriver:
             link.close()
         return None
 
-    def _exchange(self, link: Link, request: Request, expires: float, straight: bool) -> Any:
+    def _exchange(self, link: Link, request: Request, expires: float) -> Any:
         """Send ``request`` on ``link``, read the reply and put the link back; a failed link is closed."""
         wire = link.wires[request.__class__]
-        payload = wire.encode(request)
         try:
-            if straight and link.can_go_straight(payload):
-                link.send(payload)
-                read = link.read
-            else:
-                link.send_timed(payload, expires)
-                read = link.read_timed
+            link.send_timed(wire.encode(request), expires)
             if wire.count is None:
-                reply = read(expires)
+                reply = link.read_timed(expires)
             else:
-                reply = [read(expires) for _ in range(wire.count(request))]
+                reply = [link.read_timed(expires) for _ in range(wire.count(request))]
         except BaseException:
             link.close()
             raise
@@ -198,7 +246,7 @@ class BlockingDriver:
         wire = link.wires[type(request)]
         if wire.sticky:
             link.drop_form(request)
-            return self._exchange(link, request, expires, False)
+            return self._exchange(link, request, expires)
         spelled_out = wire.fallback
         if spelled_out is None:
             raise NeedsFallback
@@ -217,6 +265,6 @@ class BlockingDriver:
         if link.fresh or not request.repeatable:
             raise NodeTimeout(node, f"link broke: {error}") from error
         try:
-            return self._exchange(self.open(node, expires), request, expires, False)
+            return self._exchange(self.open(node, expires), request, expires)
         except Broken as again:
             raise NodeTimeout(node, f"link broke: {again}") from again

@@ -9,17 +9,18 @@ from __future__ import annotations
 import hashlib
 from collections.abc import Callable, Mapping, Sequence
 from importlib import resources
-from typing import Any, NamedTuple, TypeVar
+from itertools import chain
+from typing import Any, NamedTuple
 
 import hiredis
 
 from distcache_django.core import requests
 from distcache_django.exceptions import NodeRefused, NotAnInteger
 
-__all__ = ["NOT_SERVING", "WIRES", "ErrorReply", "Wire", "error_for", "wires_without"]
+__all__ = ["NOT_SERVING", "WIRES", "ErrorReply", "Wire", "error_for", "pack", "wires_without"]
 
-pack = hiredis.pack_command
-R = TypeVar("R", bound=requests.Request)
+#: Pack words into one command; hiredis's own stub knows tuples of one word only.
+pack: Callable[[tuple[Any, ...]], bytes] = hiredis.pack_command  # type: ignore[assignment]
 
 #: First words of errors that say that a node does not serve at all at present, whatever it is asked.
 NOT_SERVING = frozenset({"LOADING", "MASTERDOWN", "CLUSTERDOWN", "BUSY", "NOAUTH"})
@@ -42,12 +43,16 @@ class Wire(NamedTuple):
     fallback: Wire | None = None
     fallback_on: tuple[str, ...] = ()
     sticky: bool = False
+    #: One request that may be repeated, one reply: a driver needs no second look.
+    straight: bool = False
 
 
 def error_for(node: str, request: requests.Request, message: str) -> Exception:
     """Return the exception that an error reply of ``node`` to ``request`` stands for."""
     if isinstance(request, requests.Increase) and ("not an integer" in message or "overflow" in message):
-        return NotAnInteger(f"the value of key {request.key!r} is not an integer that can be counted: {message}")
+        return NotAnInteger(
+            f"the value of key {request.key!r} is not an integer that can be counted: {message}"
+        )
     return NodeRefused(node, message)
 
 
@@ -60,37 +65,33 @@ def _fetch_many(request: requests.FetchMany) -> bytes:
     return pack((b"MGET", *request.keys))
 
 
-def _value_bytes(value: requests.WireValue) -> bytes:
-    return b"%d" % value if value.__class__ is int else value  # type: ignore[return-value]
-
-
 def _store(request: requests.Store) -> bytes:
     key = request.key.encode()
-    value = _value_bytes(request.value)
-    ttl_ms = request.ttl_ms
-    if request.condition is not None:
-        options: tuple[str | bytes | int, ...] = () if ttl_ms is None else (b"PX", ttl_ms)
-        return pack((b"SET", key, value, *options, request.condition))
-    if ttl_ms is None:
-        return b"*3\r\n$3\r\nSET\r\n$%d\r\n%b\r\n$%d\r\n%b\r\n" % (len(key), key, len(value), value)
-    ttl = b"%d" % ttl_ms
+    value = request.value
+    if value.__class__ is int:
+        value = b"%d" % value
+    if request.ttl_ms is None:
+        return b"*3\r\n$3\r\nSET\r\n$%d\r\n%b\r\n$%d\r\n%b\r\n" % (len(key), key, len(value), value)  # type: ignore[arg-type]
+    ttl = b"%d" % request.ttl_ms
     return b"*5\r\n$3\r\nSET\r\n$%d\r\n%b\r\n$%d\r\n%b\r\n$2\r\nPX\r\n$%d\r\n%b\r\n" % (
         len(key),
         key,
-        len(value),
+        len(value),  # type: ignore[arg-type]
         value,
         len(ttl),
         ttl,
     )
 
 
+def _store_if(request: requests.StoreIf) -> bytes:
+    ttl_ms = request.ttl_ms
+    expiry: tuple[bytes | int, ...] = () if ttl_ms is None else (b"PX", ttl_ms)
+    return pack((b"SET", request.key, request.value, *expiry, request.condition))
+
+
 def _store_many(request: requests.StoreMany) -> bytes:
-    words: list[Any] = [b"MSETEX", len(request.items)]
-    for item in request.items:
-        words += item
-    if request.ttl_ms is not None:
-        words += (b"PX", request.ttl_ms)
-    return pack(tuple(words))
+    expiry = () if request.ttl_ms is None else (b"PX", request.ttl_ms)
+    return pack((b"MSETEX", len(request.items), *chain.from_iterable(request.items), *expiry))
 
 
 def _store_each(request: requests.StoreMany) -> bytes:
@@ -176,12 +177,13 @@ _STORE_EACH = Wire(_store_each, _decode_stored_each, count=lambda request: len(r
 #: How each request travels on a server that has everything.
 WIRES: Mapping[type[requests.Request], Wire] = {
     requests.Ping: Wire(lambda _: b"*1\r\n$4\r\nPING\r\n"),
-    requests.Fetch: Wire(_fetch),
-    requests.FetchMany: Wire(_fetch_many),
-    requests.Exists: Wire(lambda r: pack((b"EXISTS", r.key)), bool),
-    requests.TimeToLive: Wire(lambda r: pack((b"PTTL", r.key))),
+    requests.Fetch: Wire(_fetch, straight=True),
+    requests.FetchMany: Wire(_fetch_many, straight=True),
+    requests.Exists: Wire(lambda r: pack((b"EXISTS", r.key)), bool, straight=True),
+    requests.TimeToLive: Wire(lambda r: pack((b"PTTL", r.key)), straight=True),
     requests.Inspect: Wire(_inspect, _decode_pair, count=_pipelined),
-    requests.Store: Wire(_store, _decode_ok),
+    requests.Store: Wire(_store, _decode_ok, straight=True),
+    requests.StoreIf: Wire(_store_if, _decode_ok),
     requests.StoreMany: Wire(
         _store_many,
         bool,
@@ -189,9 +191,9 @@ WIRES: Mapping[type[requests.Request], Wire] = {
         fallback_on=("ERR unknown command", "NOPERM"),
         sticky=True,
     ),
-    requests.Remove: Wire(lambda r: pack((b"UNLINK", *r.keys))),
+    requests.Remove: Wire(lambda r: pack((b"UNLINK", *r.keys)), straight=True),
     requests.Increase: _Script("increase").wire(lambda r: (r.delta,)),
-    requests.Expire: Wire(lambda r: pack((b"PEXPIRE", r.key, r.ttl_ms)), bool),
+    requests.Expire: Wire(lambda r: pack((b"PEXPIRE", r.key, r.ttl_ms)), bool, straight=True),
     requests.Deadline: Wire(lambda r: pack((b"PEXPIREAT", r.key, r.unix_ms)), bool),
     requests.Persist: Wire(_persist, _decode_persist, count=_pipelined),
     requests.Scan: Wire(_scan, _decode_scan),

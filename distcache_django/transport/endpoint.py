@@ -113,7 +113,9 @@ class Endpoint:
             _, kwargs = self._connection_arguments(asynchronous=False)
             connection_class = kwargs.pop("connection_class", None) or self._connection_class(library)
             pool = library.ConnectionPool(
-                connection_class=connection_class, max_connections=2**16, **self._bounded(kwargs, self.deadline)
+                connection_class=connection_class,
+                max_connections=2**16,
+                **self._bounded(kwargs, self.deadline),
             )
             client_class = library.Redis if self._library == "redis" else library.Valkey
             self._client = client_class(connection_pool=pool)

@@ -76,7 +76,9 @@ def _begin(driver: BlockingDriver, index: int, ask: Ask, expires: float) -> _Exc
         raise
 
 
-def _straight(exchanges: list[_Exchange], outcomes: list[Any], driver: BlockingDriver, expires: float) -> None:
+def _straight(
+    exchanges: list[_Exchange], outcomes: list[Any], driver: BlockingDriver, expires: float
+) -> None:
     for exchange in exchanges:
         try:
             exchange.link.send(exchange.rest.obj)  # type: ignore[arg-type]

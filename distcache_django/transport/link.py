@@ -16,10 +16,11 @@ from distcache_django.exceptions import NodeTimeout
 from distcache_django.transport.commands import ErrorReply
 from distcache_django.transport.endpoint import Endpoint
 
-__all__ = ["Broken", "Link"]
+__all__ = ["CHUNK", "SMALL", "Broken", "Link"]
 
 _TIMEVAL = struct.Struct("ll")
-_CHUNK = 65536
+#: Bytes that one system call reads at most.
+CHUNK = 65536
 _LATER = (BlockingIOError, ssl.SSLWantReadError, ssl.SSLWantWriteError)
 #: Requests up to this size fit into an empty socket buffer, so that sending them never waits for the node.
 SMALL = 32768
@@ -39,15 +40,15 @@ class Link:
     A link whose exchange failed is never used again: a late reply would answer the next request.
     """
 
-    __slots__ = ("_timed_only", "endpoint", "feed", "fresh", "gets", "recv", "sendall", "sock", "wires")
+    __slots__ = ("timed_only", "endpoint", "feed", "fresh", "gets", "recv", "sendall", "sock", "wires")
 
     def __init__(self, endpoint: Endpoint, sock: socket.socket) -> None:
         self.endpoint = endpoint
         self.wires = endpoint.wires
         self.sock = sock
         self.fresh = True
-        self._timed_only = hasattr(sock, "pending")
-        if self._timed_only:
+        self.timed_only = hasattr(sock, "pending")
+        if self.timed_only:
             sock.settimeout(0)
         else:
             sock.settimeout(None)
@@ -67,11 +68,11 @@ class Link:
 
     def can_go_straight(self, payload: bytes) -> bool:
         """Return whether a request may be sent without watching the deadline."""
-        return not self._timed_only and len(payload) <= SMALL
+        return not self.timed_only and len(payload) <= SMALL
 
     def is_dead(self) -> bool:
         """Return whether the node has closed the idle link; costs a system call, no round trip."""
-        if self._timed_only:
+        if self.timed_only:
             return bool(select.select([self.sock], (), (), 0)[0])
         try:
             self.sock.recv(1, socket.MSG_PEEK | socket.MSG_DONTWAIT)
@@ -97,7 +98,7 @@ class Link:
         if reply is not False:
             return reply
         try:
-            data = self.recv(_CHUNK)
+            data = self.recv(CHUNK)
         except BlockingIOError:
             raise self.late() from None
         except OSError as error:
@@ -129,7 +130,7 @@ class Link:
     def send_some(self, payload: memoryview) -> int:
         """Send what the kernel takes now; return how much that was."""
         try:
-            if self._timed_only:
+            if self.timed_only:
                 return self.sock.send(payload)
             return self.sock.send(payload, socket.MSG_DONTWAIT)
         except _LATER:
@@ -140,7 +141,7 @@ class Link:
     def receive_some(self) -> bool:
         """Feed the parser what has arrived; return whether there was anything."""
         try:
-            data = self.recv(_CHUNK) if self._timed_only else self.recv(_CHUNK, socket.MSG_DONTWAIT)
+            data = self.recv(CHUNK) if self.timed_only else self.recv(CHUNK, socket.MSG_DONTWAIT)
         except _LATER:
             return False
         except OSError as error:
@@ -154,7 +155,7 @@ class Link:
         left = expires - time.monotonic()
         poll = select.poll()
         # During a TLS handshake or renegotiation a write may wait for a read.
-        poll.register(self.sock, events | select.POLLIN if self._timed_only else events)
+        poll.register(self.sock, events | select.POLLIN if self.timed_only else events)
         if left <= 0 or not poll.poll(max(1, left * 1000)):
             raise self.late()
 

@@ -4,6 +4,7 @@
 """
 
 import argparse
+import contextlib
 from pathlib import Path
 from typing import Any, TextIO
 
@@ -16,22 +17,36 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     load = parser.add_argument_group("load")
     load.add_argument("--trace", type=Path, metavar="FILE", help="replay this trace, packed (.xz) or not")
     load.add_argument("--seconds", type=_positive, help=f"how long to send (default: {DEFAULT_SECONDS:g})")
-    load.add_argument("--requests", type=_count, metavar="N", help="send N requests, spread over the seconds (then 10)")
-    load.add_argument("--clients", type=_count, default=6, help="how many clients send (default: %(default)s)")
+    load.add_argument(
+        "--requests", type=_count, metavar="N", help="send N requests, spread over the seconds (then 10)"
+    )
+    load.add_argument(
+        "--clients", type=_count, default=6, help="how many clients send (default: %(default)s)"
+    )
     load.add_argument("--seed", type=int, default=1, help="what data and requests are drawn from")
     site = parser.add_argument_group("site")
     site.add_argument("--nodes", type=_nodes, default=4, help="how many cache nodes (default: %(default)s)")
-    site.add_argument("--products", type=_count, default=DEFAULT_PRODUCTS, help="size of the shop (default: %(default)s)")
+    site.add_argument(
+        "--products", type=_count, default=DEFAULT_PRODUCTS, help="size of the shop (default: %(default)s)"
+    )
     site.add_argument("--workers", type=_count, default=2, help="server processes (default: %(default)s)")
-    site.add_argument("--database", choices=["auto", "postgresql", "sqlite"], default="auto", help="default: PostgreSQL if it runs")
+    site.add_argument(
+        "--database",
+        choices=["auto", "postgresql", "sqlite"],
+        default="auto",
+        help="default: PostgreSQL if it runs",
+    )
     site.add_argument("--no-faults", action="store_true", help="leave the nodes alone")
     site.add_argument("--serve", action="store_true", help="keep the site up afterwards, until Ctrl-C")
-    if not any("--json" in action.option_strings for action in parser._actions):
+    with contextlib.suppress(argparse.ArgumentError):  # the parser may have a --json of its own, a flag
         parser.add_argument("--json", type=Path, metavar="FILE", help="also write the report here")
 
 
 def run(options: Any, stdout: TextIO, stderr: TextIO) -> int:
-    """Run the demo: 0 when all it asserts holds, 1 when something does not, 2 when it cannot run, 130 on Ctrl-C."""
+    """Run the demo and return its exit code.
+
+    0: all it asserts holds; 1: something does not; 2: it could not run; 130: Ctrl-C.
+    """
     from example_project.demo import play  # noqa: PLC0415 (asking for --help loads none of it)
 
     return play.run(options, stdout, stderr)

@@ -15,8 +15,8 @@ Revisions = dict[tuple[int, int], int]
 class Promise:
     """The least revisions a page may show that is asked for now, by product and position.
 
-    `invalidated` were committed and the cache had taken note; `committed` also holds those of which a cache node
-    that was away had not.
+    `invalidated` were committed and the cache had taken note; `committed` also holds those of which a cache
+    node that was away had not.
     """
 
     invalidated: Revisions = field(default_factory=dict)

@@ -1,7 +1,7 @@
 """The load generator: a process of its own, so that the demo's interpreter does not slow it down.
 
-It reads its orders as one JSON object from standard input, and writes events as JSON lines to standard output:
-`phase` when a phase begins, `progress` twice a second, and at the end `result`.
+It reads its orders as one JSON object from standard input, and writes events as JSON lines to standard
+output: `phase` when a phase begins, `progress` twice a second, and at the end `result`.
 """
 
 import itertools
@@ -19,7 +19,7 @@ from example_project.demo import traffic
 from example_project.demo.client import Connections, ShopClient
 from example_project.demo.ledger import PriceLedger
 from example_project.demo.pages import PathFinder, Visit
-from example_project.demo.tally import Tally
+from example_project.demo.tally import Answer, Tally
 
 PROGRESS_INTERVAL = 0.5
 
@@ -54,8 +54,8 @@ class Turn:
 class Schedule:
     """Hand out turns, tell when a phase begins, and end. Threads may share it.
 
-    Without a number of requests clients go on as fast as answers come, until the time is over, and time decides
-    the phase; with one, exactly so many turns are handed out, each due at its place in time.
+    Without a number of requests clients go on as fast as answers come until the time is over, and time
+    decides the phase; with one, exactly so many turns are handed out, each due at its place in time.
     """
 
     def __init__(self, orders: Orders, tally: Tally) -> None:
@@ -111,6 +111,10 @@ def _run_client(schedule: Schedule, tally: Tally, client: ShopClient, connection
                 time.sleep(early)
             answer = client.change_price(turn.visit) if turn.is_write else client.visit(turn.visit)
             tally.add(turn.phase, answer)
+    except Exception as error:
+        # A client that dies must not look like a shop that answers: it counts as a failed request.
+        tally.add(0, Answer("client", 0.0, f"{type(error).__name__}: {error}"))
+        raise
     finally:
         connections.close()
 
@@ -122,7 +126,9 @@ def _start_clients(orders: Orders, schedule: Schedule, tally: Tally) -> list[thr
         connections = Connections(orders.sync_port, orders.async_port)
         client = ShopClient(connections, paths, ledger, token=orders.token, seed=orders.seed + number)
         arguments = (schedule, tally, client, connections)
-        threads.append(threading.Thread(target=_run_client, args=arguments, name=f"client-{number}", daemon=True))
+        threads.append(
+            threading.Thread(target=_run_client, args=arguments, name=f"client-{number}", daemon=True)
+        )
     for thread in threads:
         thread.start()
     return threads

@@ -1,8 +1,8 @@
 """Which page of the shop stands for which object of the trace.
 
-The trace names objects of a shop's database: 27 types, each object by its id, some by an index too. Every access
-becomes one request for the page that shows such an object here. The mix of pages, how many objects of each kind
-there are, and how unequally they are wanted are measured in the trace; `docs/how-to/demo.md` says how.
+The trace names objects of a shop's database: 30 types, each object by its id, some by an index too. Every
+access becomes one request for the page that shows such an object here. The mix of pages, how many objects of
+each kind there are, and how unequally they are wanted are measured in the trace: see `docs/how-to/demo.md`.
 """
 
 from dataclasses import dataclass
@@ -68,7 +68,6 @@ class PathFinder:
             "brand": size.brands,
             "customer": size.customers,
             "search": size.searches,
-            "cart": size.customers,
             "home": 1,
         }
 

@@ -33,7 +33,16 @@ class Child:
         is_piped: bool = False,
     ) -> None:
         self._log = log
-        tied = [sys.executable, "-I", "-S", tether.__file__, str(os.getpid()), str(int(signal.SIGKILL)), "-", "-"]
+        tied = [
+            sys.executable,
+            "-I",
+            "-S",
+            tether.__file__,
+            str(os.getpid()),
+            str(int(signal.SIGKILL)),
+            "-",
+            "-",
+        ]
         with log.open("ab") as output:
             self._popen = subprocess.Popen(
                 [*tied, sys.executable, *arguments],

@@ -14,7 +14,7 @@ graceful_timeout = 3
 accesslog = None
 errorlog = "-"
 loglevel = "warning"
-# Gunicorn 25 and later opens a control socket in the home directory unless told not to; older ones do not know it.
+# Newer Gunicorns open a control socket in the home directory unless told not to; older ones ignore this.
 control_socket_disable = True
 
 _PR_SET_PDEATHSIG = 1

@@ -1,5 +1,7 @@
 """What the load generator measured, phase by phase."""
 
+from __future__ import annotations
+
 import math
 import threading
 from array import array
@@ -68,7 +70,17 @@ class PhaseTally:
         }
 
 
-_COUNTED = ("requests", "errors", "hits", "misses", "writes", "uninvalidated", "price_reads", "stale", "waiting")
+_COUNTED = (
+    "requests",
+    "errors",
+    "hits",
+    "misses",
+    "writes",
+    "uninvalidated",
+    "price_reads",
+    "stale",
+    "waiting",
+)
 
 
 class Tally:

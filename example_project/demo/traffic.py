@@ -17,8 +17,8 @@ CHUNK_BYTES = 1 << 16
 def from_trace(path: Path) -> Iterator[Visit]:
     """Replay a trace, from its beginning again after its end.
 
-    Ids are renumbered in the order of their first access, over all kinds of pages that show the same thing: the
-    first product seen is product 1, whatever its number was.
+    Ids are renumbered in the order of their first access, over all kinds of pages that show the same thing:
+    the first product seen is product 1, whatever its number was.
     """
     numbers: dict[str, dict[int, int]] = {}
     while True:
@@ -34,7 +34,9 @@ def from_trace(path: Path) -> Iterator[Visit]:
 
 
 def _thing(kind: Kind) -> str:
-    return kind.name if kind.name in {"category", "brand", "customer", "search", "cart", "home"} else "product"
+    return (
+        kind.name if kind.name in {"category", "brand", "customer", "search", "cart", "home"} else "product"
+    )
 
 
 def _accesses(path: Path) -> Iterator[int]:

@@ -1,9 +1,11 @@
 """Tasks, loops and threads of one process: every reply reaches the call that asked for it, and nothing piles up."""
 
 import asyncio
+import itertools
 import random
+import sys
 import threading
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from concurrent.futures import ThreadPoolExecutor
 from typing import Any
 
@@ -90,32 +92,37 @@ async def test_calls_that_time_out_leave_the_next_ones_their_answers(caches: Cac
         await use(cache, f"after-{number}", rounds=1)
 
 
-def test_thread_that_is_interrupted_gets_no_later_answer(caches: CacheHandler) -> None:
+class Interrupted(BaseException):
+    """What a signal handler raises in the middle of a call: a worker's time limit, Ctrl-C."""
+
+
+def interrupting_after(steps: int) -> Callable[..., None]:
+    """Return a profiler that interrupts at one of the calls and returns the thread is about to make."""
+    countdown = itertools.count(steps, -1)
+
+    def interrupt(*_: object) -> None:
+        if next(countdown) == 0:
+            raise Interrupted
+
+    return interrupt
+
+
+def test_interrupted_call_leaves_the_next_ones_their_answers(caches: CacheHandler) -> None:
     cache = caches["default"]
     cache.set("k", "value")
+    interrupted = 0
 
-    class Interrupted(Exception):
-        pass
-
-    for number in range(50):
-        frame_limit = number % 25
-
-        def interrupt(frame: Any, event: str, argument: object, left: list[int] = [frame_limit]) -> Any:  # noqa: B006
-            left[0] -= 1
-            if left[0] < 0:
-                raise Interrupted
-            return None
-
-        import sys
-
-        sys.setprofile(interrupt)
+    for steps in range(0, 300, 3):
+        sys.setprofile(interrupting_after(steps))
         try:
             cache.get_many(["k", "absent", "other"])
         except Interrupted:
-            pass
+            interrupted += 1
         finally:
             sys.setprofile(None)
-        use_blocking(cache, f"after-{number}", rounds=1)
+        use_blocking(cache, f"after-{steps}", rounds=1)
+
+    assert interrupted
 
 
 def test_loops_one_after_the_other_leave_nothing_behind(caches: CacheHandler, nodes: Nodes) -> None:

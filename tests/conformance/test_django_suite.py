@@ -8,8 +8,7 @@ from pathlib import Path
 import django
 import pytest
 
-from tests.support import django_suite
-from tests.support.django_source import SourceUnavailable, tests_of_django
+from tests.support import django_source, django_suite
 from tests.support.django_suite import Outcome
 from tests.support.nodes import Nodes
 
@@ -23,8 +22,8 @@ CULLING = {"test_cull", "test_cull_delete_when_store_empty", "test_zero_cull"}
 @pytest.fixture(scope="session")
 def django_tests() -> Path:
     try:
-        return tests_of_django()
-    except SourceUnavailable as error:
+        return django_source.tests_of_django()
+    except django_source.SourceUnavailable as error:
         if os.environ.get("DISTCACHE_REQUIRE_SERVERS") == "1":
             raise
         pytest.skip(str(error))

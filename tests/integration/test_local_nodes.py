@@ -93,6 +93,7 @@ def test_paused_node_accepts_and_says_nothing_until_resumed(distcache_nodes: plu
     local.pause()
     local.pause()
 
+    assert Path(f"/proc/{local.pid}/stat").read_text().rpartition(")")[2].split()[0] == "T"
     with pytest.raises(TimeoutError):
         ask(local.url, ("PING",), timeout=0.1)
     with pytest.raises(ServerFailed, match="did not answer"):
@@ -114,6 +115,17 @@ def test_paused_node_can_be_ended(end: object, distcache_nodes: plugin.NodesFact
 
     assert is_gone(pid)
     assert not local.is_running()
+
+
+def test_stopping_a_paused_node_lets_it_save(distcache_nodes: plugin.NodesFactory) -> None:
+    local = distcache_nodes(1, config={"save": "3600 1"})["cache-a"]
+    ask(local.url, ("SET", "colour", "blue"))
+    local.pause()
+
+    local.stop()
+
+    local.start()
+    assert ask(local.url, ("GET", "colour")) == [b"blue"]
 
 
 def test_killed_node_restarts_with_every_write_it_had_answered(distcache_nodes: plugin.NodesFactory) -> None:

@@ -173,7 +173,7 @@ def test_empty_token_opens_nothing(settings) -> None:
 
 def test_copy_loaded_before_a_commit_is_never_served() -> None:
     price = Price.objects.get(product=7, position=1)
-    overtaken = []
+    overtaken: list[bool] = []
 
     def load_and_be_overtaken(ids: list[int]) -> dict[int, Decimal]:
         loaded = {pk: Price.objects.get(product=pk, position=1).amount for pk in ids}

@@ -52,14 +52,37 @@ class AwaitedCache:
         return bool(run(self.awaited.ahas_key(key)))
 
 
+class AwaitedLock:
+    """Route a lock's methods, and `with`, to an asynchronous lock."""
+
+    def __init__(self, lock: Any) -> None:
+        self.awaited = lock
+
+    def __getattr__(self, name: str) -> Any:
+        member = getattr(self.awaited, name)
+        return _routed(member) if callable(member) else member
+
+    def __enter__(self) -> "AwaitedLock":
+        run(self.awaited.__aenter__())
+        return self
+
+    def __exit__(self, *error: object) -> None:
+        run(self.awaited.__aexit__(*error))
+
+
 def _routed(twin: Callable[..., Any]) -> Callable[..., Any]:
     def call(*args: Any, **kwargs: Any) -> Any:
-        answer = twin(*args, **kwargs)
-        if inspect.isasyncgen(answer):
-            return run(_collected(answer))
-        return run(answer) if inspect.iscoroutine(answer) else answer
+        return _blocking(twin(*args, **kwargs))
 
     return call
+
+
+def _blocking(answer: Any) -> Any:
+    if inspect.isasyncgen(answer):
+        return run(_collected(answer))
+    if inspect.iscoroutine(answer):
+        return run(answer)
+    return AwaitedLock(answer) if hasattr(answer, "__aenter__") else answer
 
 
 async def _collected(items: Any) -> list[Any]:

@@ -35,24 +35,11 @@ def make_round(*samples: int, wall_ns: int | None = None, calls: int | None = No
     return figures.Round(array("Q", samples), wall_ns or sum(samples), 1000, calls or len(samples))
 
 
-def make_summary(p50_us: float, **changed: float) -> figures.Summary:
-    values = {
-        "samples": 4,
-        "rounds": 2,
-        "p50_us": p50_us,
-        "p50_low_us": p50_us,
-        "p50_high_us": p50_us,
-        "p95_us": p50_us,
-    }
-    values |= {
-        "p99_us": p50_us,
-        "max_us": p50_us,
-        "ops_per_s": 1e6 / p50_us,
-        "ops_low": 1.0,
-        "ops_high": 1.0,
-        "cpu_us": 1.0,
-    }
-    return figures.Summary(**(values | changed), round_p50_us=(p50_us, p50_us))  # type: ignore[arg-type]
+def make_summary(p50_us: float) -> figures.Summary:
+    names = ("p50_us", "p50_low_us", "p50_high_us", "p95_us", "p99_us", "max_us")
+    rates = dict.fromkeys(("ops_per_s", "ops_low", "ops_high"), 1e6 / p50_us)
+    times = dict.fromkeys(names, p50_us)
+    return figures.Summary(4, 2, cpu_us=1.0, round_p50_us=(p50_us, p50_us), **times, **rates)
 
 
 def make_report(**results: dict[str, figures.Summary]) -> dict[str, object]:
@@ -76,6 +63,7 @@ def make_report(**results: dict[str, figures.Summary]) -> dict[str, object]:
         "revision": None,
         "server": "valkey 9.1.2",
         "machine": machine.describe_machine(),
+        "load_average_after": machine.load_average(),
         "contenders": [],
         "placements": [place],
     }
@@ -277,8 +265,6 @@ class TestPlacement:
         assert same.client == same.servers == (3,)
         assert (split.client, split.servers) == ((3,), (2,))
         assert machine.placement("none", ()).client == ()
-
-    def test_one_core_cannot_be_split(self) -> None:
         with pytest.raises(ValueError, match="2 pinnable"):
             machine.placement("split", (0,))
 
@@ -326,27 +312,11 @@ class TestFaultFigures:
 
     def make_trial(self, **changed: object) -> dict[str, object]:
         calm: dict[str, object] = {
-            "fault": "sigstop",
-            "policy": "miss",
-            "threads": 1,
-            "slowest_ms": 260.0,
-            "waited": 1,
-        }
-        calm |= {
-            "waited_per_thread": 1,
-            "errors": 0,
-            "stale": 0,
-            "back_s": 0.4,
+            "fault": "sigstop", "policy": "miss", "threads": 1, "slowest_ms": 260.0, "waited": 1, "errors": 0,
+            "waited_per_thread": 1, "stale": 0, "back_s": 0.4, "ops_before": 10.0, "ops_during": 9.0,
+            "hit_ratio_before": 1.0, "hit_ratio_during": 0.75, "hit_kept": 0.75, "ops_kept": 0.9,
             "p99_ratio": 1.0,
-            "ops_before": 10.0,
-        }
-        calm |= {
-            "hit_ratio_before": 1.0,
-            "hit_ratio_during": 0.75,
-            "ops_during": 9.0,
-            "hit_kept": 0.75,
-            "ops_kept": 0.9,
-        }
+        }  # fmt: skip
         return calm | changed
 
     def test_one_bad_run_decides_what_waits_and_the_median_what_is_kept(self) -> None:
@@ -377,7 +347,6 @@ class TestRings:
         row = rings._balance(4, 50_000)
         assert row["peak_to_mean"] <= 1.03
         assert abs(row["slots_off"]) <= 1
-        assert row["modulo_moved"] == 0.8
 
 
 class TestOutput:
@@ -415,10 +384,6 @@ class TestOutput:
         assert "seed 7" in text
         row = next(line for line in text.splitlines() if line.startswith("get ") and " django-redis " in line)
         assert row.split()[-3:] == [">=", "2.5", "ok"]
-
-    def test_columns_line_up(self) -> None:
-        text = layout.columns(["name", "us"], [["a", "1"], ["longer", "1,000"]])
-        assert text.splitlines() == ["name       us", "------  -----", "a           1", "longer  1,000"]
 
     @pytest.mark.parametrize(
         ("value", "shown"),

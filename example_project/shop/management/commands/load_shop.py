@@ -38,10 +38,17 @@ class Command(BaseCommand):
             "--replace", action="store_true", help="delete what the shop holds, orders included"
         )
 
+        parser.add_argument(
+            "--if-empty", action="store_true", help="leave a shop of just so many products as it is"
+        )
+
     def handle(self, *args: Any, **options: Any) -> None:
         """Load all rows in one transaction, or none."""
         if not 1 <= options["products"] <= 999_999:
             raise CommandError("--products must be between 1 and 999999")
+        if options["if_empty"] and Product.objects.count() == options["products"]:
+            self.stdout.write("The shop has its products.")
+            return
         started = time.monotonic()
         with transaction.atomic():
             self._make_room(options["replace"])

@@ -1,0 +1,1 @@
+"""The sub-commands of ``manage.py distcache``, one module each."""
