@@ -5,9 +5,9 @@
 
 from __future__ import annotations
 
+import re
 from collections.abc import Iterable, Iterator, Mapping
 from dataclasses import dataclass
-from functools import lru_cache
 from itertools import combinations
 from typing import Any
 
@@ -21,7 +21,7 @@ from distcache_django.conf import CacheSettings, Problem, Problems, parse
 from distcache_django.conf.problems import nearest
 from distcache_django.transport.inspect import Database, database_of
 
-__all__ = ["Alias", "aliases", "check_settings", "databases", "problems_of"]
+__all__ = ["Alias", "aliases", "check_settings", "databases", "globs_meet", "problems_of"]
 
 _KNOWN = (
     "FRESHNESS",
@@ -52,12 +52,12 @@ def aliases() -> tuple[Alias, ...]:
 
 def _aliases() -> Iterator[Alias]:
     for name, entry in settings.CACHES.items():
-        if isinstance(entry, Mapping) and _is_ours(entry.get("BACKEND")):
+        if _is_ours(entry.get("BACKEND", "")):
             params = {key: value for key, value in entry.items() if key not in ("BACKEND", "LOCATION")}
             yield Alias(name, entry.get("LOCATION", ""), params)
 
 
-def _is_ours(path: object) -> bool:
+def _is_ours(path: Any) -> bool:
     try:
         backend = import_string(path)
     except Exception:  # noqa: BLE001 - a module may fail as it likes; Django tells when the alias is used
@@ -97,7 +97,7 @@ def check_settings(**_: Any) -> list[CheckMessage]:
         messages += [_message(problem, f"CACHES[{alias.name!r}]") for problem in problems]
         if cache_settings is not None:
             parsed[alias.name] = cache_settings
-    messages += [_message(problem, "CACHES") for problem in _overlaps(parsed)]
+    messages += [_message(problem, place) for place, problem in _overlaps(parsed)]
     messages += [_message(problem, "DISTCACHE") for problem in _unknown_names()]
     return messages
 
@@ -118,50 +118,47 @@ def databases(cache_settings: CacheSettings) -> dict[Database, str]:
     return found
 
 
-def _overlaps(parsed: Mapping[str, CacheSettings]) -> Iterable[Problem]:
-    problems = Problems()
+def _overlaps(parsed: Mapping[str, CacheSettings]) -> Iterator[tuple[str, Problem]]:
     for (first, one), (second, other) in combinations(sorted(parsed.items()), 2):
         if one.pattern is None or other.pattern is None or not globs_meet(one.pattern, other.pattern):
             continue
         if shared := databases(one).keys() & databases(other).keys():
-            problems.add(
-                "W004",
-                f"The keys of {first!r} (KEY_PREFIX {one.key_prefix!r}) and {second!r} "
-                f"(KEY_PREFIX {other.key_prefix!r}) cannot be told apart on {min(shared)}: "
-                "clear() of one deletes keys of the other.",
-                "Give each a KEY_PREFIX that is not the other's, nor the other's followed by a colon and more.",
+            yield (
+                f"CACHES[{first!r}], CACHES[{second!r}]",
+                Problem(
+                    "distcache.W004",
+                    f"The keys of {first!r} (KEY_PREFIX {one.key_prefix!r}) and {second!r} "
+                    f"(KEY_PREFIX {other.key_prefix!r}) cannot be told apart on {min(shared)}: "
+                    "clear() of one deletes keys of the other.",
+                    "Give each a KEY_PREFIX that is not the other's, nor the other's followed by a colon and more.",
+                ),
             )
-    return problems
 
 
 def globs_meet(one: str, other: str) -> bool:
     """Return whether some key matches both globs, of which only ``*`` and escaped signs are understood."""
     first, second = _tokens(one), _tokens(other)
-
-    @lru_cache(maxsize=None)
-    def meet(i: int, j: int) -> bool:
-        if i == len(first) or j == len(second):
-            return all(token == "*" for token in (*first[i:], *second[j:]))
-        if first[i] == "*" or second[j] == "*":
-            return meet(i + 1, j) if first[i] == "*" and meet(i + 1, j) else meet(i, j + 1) or (
-                second[j] == "*" and meet(i + 1, j)
-            )
-        return first[i] == second[j] and meet(i + 1, j + 1)
-
-    return meet(0, 0)
+    # Positions in both up to which some text matches; a star may match nothing, or the other's next sign.
+    reached, todo = set(), [(0, 0)]
+    while todo:
+        i, j = place = todo.pop()
+        if place == (len(first), len(second)):
+            return True
+        if place in reached:
+            continue
+        reached.add(place)
+        one_sign, other_sign = first[i : i + 1], second[j : j + 1]
+        if ("*",) in (one_sign, other_sign):
+            todo += [(i + 1, j)] if one_sign else []
+            todo += [(i, j + 1)] if other_sign else []
+        elif one_sign and one_sign == other_sign:
+            todo.append((i + 1, j + 1))
+    return False
 
 
 def _tokens(glob: str) -> tuple[str, ...]:
-    """Return a glob's signs; an escaped one keeps its backslash, so that only a bare ``*`` is a star."""
-    tokens = []
-    signs = iter(glob)
-    for sign in signs:
-        tokens.append(sign if sign != "\\" else _escaped(next(signs, "\\")))
-    return tuple(tokens)
-
-
-def _escaped(sign: str) -> str:
-    return f"\\{sign}" if sign == "*" else sign
+    """Return a glob's signs; an escaped star keeps its backslash, which tells it from a bare one."""
+    return tuple(sign if sign in ("*", r"\*") else sign[-1] for sign in re.findall(r"\\.|.", glob, re.DOTALL))
 
 
 def _unknown_names() -> Iterable[Problem]:

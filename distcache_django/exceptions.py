@@ -69,9 +69,7 @@ class NodeRefused(TransportError):
 class Unavailable(DistcacheError):
     """Report an operation for which too few nodes answered; raised under ``ON_UNAVAILABLE="raise"``."""
 
-    def __init__(
-        self, operation: str, *, required: int, received: int, nodes: Sequence[str], reason: str
-    ) -> None:
+    def __init__(self, operation: str, *, required: int, received: int, nodes: Sequence[str], reason: str) -> None:
         super().__init__(
             f"{operation}: {received} of {required} required answers; nodes {', '.join(nodes) or '-'}: {reason}"
         )

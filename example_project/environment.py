@@ -46,9 +46,7 @@ def database(name: str, default: str) -> dict[str, Any]:
     """Read a database URL: `postgresql://user:password@host:port/name` or `sqlite:///path`."""
     url = urlsplit(os.environ.get(name) or default)
     if url.scheme in {"postgres", "postgresql"}:
-        return _postgres(
-            url.path, url.username, url.password, url.hostname, url.port, dict(parse_qsl(url.query))
-        )
+        return _postgres(url.path, url.username, url.password, url.hostname, url.port, dict(parse_qsl(url.query)))
     if url.scheme == "sqlite":
         return _sqlite(unquote(url.path))
     raise ImproperlyConfigured(f"{name} must start with postgresql:// or sqlite://, not {url.scheme!r}")

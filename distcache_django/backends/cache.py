@@ -29,7 +29,7 @@ class DistributedCache(SyncCache):
         """Be ``get`` for coroutines."""
         return await self._arun(self._ops.get(key, default, version))
 
-    async def aset(
+    async def aset(  # type: ignore[override]  # it says what became of the request
         self,
         key: Any,
         value: Any,
@@ -74,9 +74,7 @@ class DistributedCache(SyncCache):
         """Be ``delete_many`` for coroutines."""
         await self._arun(self._ops.delete_many(keys, version))
 
-    async def aget_or_set(
-        self, key: Any, default: Any, timeout: Any = DEFAULT_TIMEOUT, version: Any = None
-    ) -> Any:
+    async def aget_or_set(self, key: Any, default: Any, timeout: Any = DEFAULT_TIMEOUT, version: Any = None) -> Any:
         """Be ``get_or_set`` for coroutines; what a callable ``default`` returns is awaited if it can be."""
         return await self._arun(self._ops.get_or_set(key, default, timeout, version))
 
@@ -96,7 +94,7 @@ class DistributedCache(SyncCache):
         """Be ``decr_version`` for coroutines."""
         return int(await self._arun(self._ops.incr_version(key, -delta, version)))
 
-    async def aclear(self) -> bool:
+    async def aclear(self) -> bool:  # type: ignore[override]  # it says what became of the request
         """Be ``clear`` for coroutines."""
         return bool(await self._arun(self._ops.clear()))
 
@@ -138,9 +136,7 @@ class DistributedCache(SyncCache):
         found: list[str] = await self._arun(self._extras.keys(search, version))
         return found
 
-    async def aiter_keys(
-        self, search: str = "*", version: Any = None, *, itersize: int = 1000
-    ) -> AsyncIterator[str]:
+    async def aiter_keys(self, search: str = "*", version: Any = None, *, itersize: int = 1000) -> AsyncIterator[str]:
         """Be ``iter_keys`` for coroutines."""
         for node in self.topology.node_names:
             cursor = 0
@@ -175,7 +171,9 @@ class DistributedCache(SyncCache):
             blocking_timeout=blocking_timeout,
         )
 
-    aput = aset
+    async def aput(self, key: Any, value: Any, timeout: Any = DEFAULT_TIMEOUT, version: Any = None) -> bool:
+        """Be ``aset``, by its other name."""
+        return await self.aset(key, value, timeout, version)
 
     async def ahandle_node_failure(self, name: str) -> None:
         """Be ``handle_node_failure`` for coroutines."""

@@ -92,9 +92,7 @@ class Extras:
             self._policy.degrade("delete_pattern", failure, None)
         return removed
 
-    def page(
-        self, node: str, cursor: int, search: str, version: Any, itersize: int
-    ) -> Op[tuple[int, list[str]]]:
+    def page(self, node: str, cursor: int, search: str, version: Any, itersize: int) -> Op[tuple[int, list[str]]]:
         """Return one page of a node's keys that match a glob, and where the next begins (0: nowhere)."""
         pattern = self._operations.keys.pattern(search, version)
         try:

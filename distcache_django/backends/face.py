@@ -57,7 +57,7 @@ class SyncCache(BaseCache):
         """Return the value, or ``default`` on a miss. One round trip."""
         return self._run(self._ops.get(key, default, version))
 
-    def set(
+    def set(  # type: ignore[override]  # it says what became of the request
         self,
         key: Any,
         value: Any,
@@ -102,9 +102,7 @@ class SyncCache(BaseCache):
         found: dict[Any, Any] = self._run(self._ops.get_many(keys, version))
         return found
 
-    def set_many(
-        self, data: Mapping[Any, Any], timeout: Any = DEFAULT_TIMEOUT, version: Any = None
-    ) -> list[Any]:
+    def set_many(self, data: Mapping[Any, Any], timeout: Any = DEFAULT_TIMEOUT, version: Any = None) -> list[Any]:
         """Store values; return the keys that were not. One round trip per node, all at once."""
         failed: list[Any] = self._run(self._ops.set_many(data, timeout, version))
         return failed
@@ -137,7 +135,7 @@ class SyncCache(BaseCache):
         """Move a value to a lower version; see ``incr_version``."""
         return int(self._run(self._ops.incr_version(key, -delta, version)))
 
-    def clear(self) -> bool:
+    def clear(self) -> bool:  # type: ignore[override]  # it says what became of the request
         """Delete all keys of this alias, in all versions; return whether every node acknowledged.
 
         Other aliases (by ``KEY_PREFIX``) and foreign data on the same servers stay. Scans every node.
@@ -225,7 +223,9 @@ class SyncCache(BaseCache):
 
     # ------------------------------------------------------------------ beyond
 
-    put = set
+    def put(self, key: Any, value: Any, timeout: Any = DEFAULT_TIMEOUT, version: Any = None) -> bool:
+        """Be ``set``, by its other name."""
+        return self.set(key, value, timeout, version)
 
     @property
     def topology(self) -> Topology:

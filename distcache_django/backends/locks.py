@@ -11,7 +11,7 @@ import secrets
 import time
 from collections.abc import Callable
 from types import TracebackType
-from typing import Any
+from typing import Any, Self
 
 from distcache_django.backends.policy import unavailable
 from distcache_django.core.coordinator import Coordinator
@@ -119,7 +119,7 @@ class Lock(_Options):
         extended: bool = self._run(self._ops.extend(timeout))
         return extended
 
-    def __enter__(self) -> Lock:
+    def __enter__(self) -> Self:
         if not self.acquire():
             raise LockNotOwned(f"lock {self._ops.key!r} is held by another")
         return self
@@ -147,7 +147,7 @@ class AsyncLock(_Options):
         extended: bool = await self._run(self._ops.extend(timeout))
         return extended
 
-    async def __aenter__(self) -> AsyncLock:
+    async def __aenter__(self) -> Self:
         if not await self.acquire():
             raise LockNotOwned(f"lock {self._ops.key!r} is held by another")
         return self

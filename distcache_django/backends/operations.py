@@ -43,6 +43,7 @@ class Operations:
         self.policy = policy
         self.coordinator = runtime.coordinator
         self.settings = runtime.settings
+        self._all_down = runtime.cluster.all_down
         self._full = self.keys.full
         self._fetch = runtime.coordinator.fetch
         self._encode = runtime.codec.encode
@@ -61,6 +62,7 @@ class Operations:
         return max(1, int(timeout * 1000))
 
     def get(self, key: Any, default: Any = None, version: Any = None) -> Op[Any]:
+        """Read a value."""
         full = self._full(key, version)
         try:
             raw = yield from self._fetch(full)
@@ -82,6 +84,7 @@ class Operations:
         version: Any = None,
         condition: str | None = None,
     ) -> Op[bool]:
+        """Store a value; return whether it was stored."""
         full = self._full(key, version)
         raw = self._encode(value)
         ttl_ms = self.ttl_ms(timeout)
@@ -99,6 +102,7 @@ class Operations:
             return self.policy.degrade("set", error, False)
 
     def add(self, key: Any, value: Any, timeout: Any = DEFAULT_TIMEOUT, version: Any = None) -> Op[bool]:
+        """Store a value unless there is one; return whether it was stored."""
         full = self._full(key, version)
         raw = self._encode(value)
         ttl_ms = self.ttl_ms(timeout)
@@ -109,7 +113,7 @@ class Operations:
         except TransportError as error:
             answer = self.policy.degrade("add", error, False)
             # Callers such as Django's sessions try another key, which may be on a node that is well.
-            if not (yield from self.coordinator.any_node_answers(full)):
+            if self._all_down():
                 raise unavailable("add", error) from error
             return answer
 
@@ -121,18 +125,21 @@ class Operations:
         return there is (condition == "XX")
 
     def delete(self, key: Any, version: Any = None) -> Op[bool]:
+        """Delete a key; return whether it was there."""
         try:
             return (yield from self.coordinator.remove(self._full(key, version)))
         except TransportError as error:
             return self.policy.degrade("delete", error, False)
 
     def has_key(self, key: Any, version: Any = None) -> Op[bool]:
+        """Tell whether a key is there."""
         try:
             return (yield from self.coordinator.exists(self._full(key, version)))
         except TransportError as error:
             return self.policy.degrade("has_key", error, False)
 
     def touch(self, key: Any, timeout: Any = DEFAULT_TIMEOUT, version: Any = None) -> Op[bool]:
+        """Give a key a new time to live; return whether it is there."""
         full = self._full(key, version)
         ttl_ms = self.ttl_ms(timeout)
         try:
@@ -144,6 +151,7 @@ class Operations:
             return self.policy.degrade("touch", error, False)
 
     def incr(self, key: Any, delta: int = 1, version: Any = None) -> Op[int]:
+        """Add to an integer; return the new value."""
         full = self._full(key, version)
         try:
             value: int | None = yield from self.coordinator.ask_owner(full, Increase(full, delta))
@@ -154,6 +162,7 @@ class Operations:
         return value
 
     def get_many(self, keys: Iterable[Any], version: Any = None) -> Op[dict[Any, Any]]:
+        """Read values; return those that are there."""
         names = list(keys)
         if not names:
             return {}
@@ -172,6 +181,7 @@ class Operations:
         return found
 
     def set_many(self, data: Mapping[Any, Any], timeout: Any = DEFAULT_TIMEOUT, version: Any = None) -> Op[list[Any]]:
+        """Store values; return the keys that were not stored."""
         ttl_ms = self.ttl_ms(timeout)
         names = list(data)
         if not names:
@@ -186,6 +196,7 @@ class Operations:
         return [names[index] for index in left]
 
     def delete_many(self, keys: Iterable[Any], version: Any = None) -> Op[None]:
+        """Delete keys."""
         names = list(keys)
         if names:
             yield from self._remove_named(names, self.keys.full_many(names, version), "delete_many")
@@ -195,15 +206,10 @@ class Operations:
         for failure in failures:
             self.policy.degrade(operation, failure, None)
         away = {failure.node for failure in failures}
-        return (
-            [n for n, f in zip(names, fulls, strict=True) if self.coordinator.owner(f) in away]
-            if away
-            else []
-        )
+        return [n for n, f in zip(names, fulls, strict=True) if self.coordinator.owner(f) in away] if away else []
 
-    def get_or_set(
-        self, key: Any, default: Any, timeout: Any = DEFAULT_TIMEOUT, version: Any = None
-    ) -> Op[Any]:
+    def get_or_set(self, key: Any, default: Any, timeout: Any = DEFAULT_TIMEOUT, version: Any = None) -> Op[Any]:
+        """Read a value, storing a default where there is none."""
         value = yield from self.get(key, MISSING, version)
         if value is not MISSING:
             return value

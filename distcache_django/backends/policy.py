@@ -40,9 +40,7 @@ class Policy:
         if self._raises:
             raise unavailable(operation, error) from error
         if self._is_due(operation, error.node):
-            logger.warning(
-                "%s degraded: %s", operation, error, extra={"node": error.node, "operation": operation}
-            )
+            logger.warning("%s degraded: %s", operation, error, extra={"node": error.node, "operation": operation})
         return answer
 
     def unreadable(self, key: str, error: CodecError) -> None:

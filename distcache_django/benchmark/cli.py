@@ -32,14 +32,10 @@ class BadUsage(Exception):
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:
     """Declare the arguments of ``distcache benchmark`` on its parser."""
-    parser.add_argument(
-        "suite", nargs="?", choices=SUITES, default="ops", help="what to measure (default: ops)"
-    )
+    parser.add_argument("suite", nargs="?", choices=SUITES, default="ops", help="what to measure (default: ops)")
     parser.add_argument("--peers", action="store_true", help="measure the other clients beside this one")
     parser.add_argument("--nodes", type=int, default=4, help="nodes to start (default: 4)")
-    parser.add_argument(
-        "--rounds", type=int, help=f"interleaved rounds per scenario (default: {_FULL['rounds']})"
-    )
+    parser.add_argument("--rounds", type=int, help=f"interleaved rounds per scenario (default: {_FULL['rounds']})")
     parser.add_argument(
         "--seconds",
         type=float,
@@ -53,9 +49,7 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     )
     parser.add_argument("--only", metavar="NAME,…", help="only these scenarios, by name")
     parser.add_argument("--seed", type=int, help="seed of data and order (default: random; printed)")
-    parser.add_argument(
-        "--quick", action="store_true", help="few and short rounds: shows that it runs, proves nothing"
-    )
+    parser.add_argument("--quick", action="store_true", help="few and short rounds: shows that it runs, proves nothing")
     parser.add_argument(
         "--json", dest="json_file", metavar="FILE", help="write the report as JSON; - for standard output"
     )
@@ -158,9 +152,7 @@ def _run_rings(chosen: dict[str, Any], stderr: TextIO) -> dict[str, Any]:
     cores = machine.available_cores()
     machine.pin_self(cores[-1:])
     try:
-        return rings.run(
-            chosen["rounds"], chosen["seed"], _RING_KEYS["quick" if chosen["quick"] else "full"], stderr
-        )
+        return rings.run(chosen["rounds"], chosen["seed"], _RING_KEYS["quick" if chosen["quick"] else "full"], stderr)
     finally:
         machine.pin_self(cores)
 

@@ -82,12 +82,8 @@ _HIREDIS = ("redis", "hiredis")
 _LIBVALKEY = ("valkey", "libvalkey")
 
 OURS: tuple[Contender, ...] = (
-    Contender(
-        OURS_ONE, "ours1", _OURS, 1, ("distcache_django", *_HIREDIS), "signed pickle", location="names"
-    ),
-    Contender(
-        OURS_MANY, "ours4", _OURS, 4, ("distcache_django", *_HIREDIS), "signed pickle", location="names"
-    ),
+    Contender(OURS_ONE, "ours1", _OURS, 1, ("distcache_django", *_HIREDIS), "signed pickle", location="names"),
+    Contender(OURS_MANY, "ours4", _OURS, 4, ("distcache_django", *_HIREDIS), "signed pickle", location="names"),
 )
 
 PEERS: tuple[Contender, ...] = (

@@ -92,9 +92,7 @@ def run_scenario(scenario: Scenario, field: Field, plan: Plan) -> tuple[dict[str
     failures: dict[str, str] = {}
     data = build_data(plan.seed)
     for contender in field.contenders:
-        if not contender.takes_part_in(scenario.name) or (
-            scenario.name == FANOUT and contender.name != OURS_MANY
-        ):
+        if not contender.takes_part_in(scenario.name) or (scenario.name == FANOUT and contender.name != OURS_MANY):
             continue
         try:
             cache = field.open_cache(contender)

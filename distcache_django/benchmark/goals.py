@@ -97,9 +97,7 @@ def compare(results: Results, pin: Pin) -> list[dict[str, Any]]:
     many nodes.
     """
     rows = [_ratio_row(goal, results) for goal in RATIO_GOALS if goal.pin == pin and goal.scenario in results]
-    rows += [
-        _figure_row(goal, results) for goal in FIGURE_GOALS if goal.pin == pin and goal.scenario in results
-    ]
+    rows += [_figure_row(goal, results) for goal in FIGURE_GOALS if goal.pin == pin and goal.scenario in results]
     named = {(row["scenario"], row["rival"]) for row in rows}
     for scenario, summaries in results.items():
         for rival in summaries:
@@ -114,24 +112,29 @@ def _ratio_row(goal: RatioGoal, results: Results) -> dict[str, Any]:
     ours, theirs = summaries.get(goal.ours), summaries.get(goal.rival)
     value = low = high = None
     if ours is not None and theirs is not None:
-        upside_down = goal.at_most is not None
+        upside_down = goal.rival == C_CLIENT
         pairs = _pairs(theirs, ours)
         value = ratio(ours.p50_us, theirs.p50_us) if upside_down else ratio(theirs.p50_us, ours.p50_us)
         low, high = _spread([1 / one if upside_down else one for one in pairs])
     beyond = _beyond_floor(summaries, ours, theirs) if goal.rival != C_CLIENT else None
     row = asdict(goal) | {"kind": "ratio", "figure": "p50", "value": value, "low": low, "high": high}
     row["beyond_floor"] = beyond
+    row["ceiling"] = _ceiling(summaries, theirs) if goal.rival != C_CLIENT else None
     return row | {"verdict": judge(value, at_least=goal.at_least, at_most=goal.at_most)}
 
 
-def _beyond_floor(
-    summaries: Mapping[str, Summary], ours: Summary | None, theirs: Summary | None
-) -> float | None:
+def _beyond_floor(summaries: Mapping[str, Summary], ours: Summary | None, theirs: Summary | None) -> float | None:
     """Return the ratio of what both add to the C client's time, which a slow kernel does not level out."""
     floor = summaries.get(C_CLIENT)
     if floor is None or ours is None or theirs is None or ours.p50_us <= floor.p50_us:
         return None
     return ratio(theirs.p50_us - floor.p50_us, ours.p50_us - floor.p50_us)
+
+
+def _ceiling(summaries: Mapping[str, Summary], theirs: Summary | None) -> float | None:
+    """Return the ratio the C client itself reaches: no client that asks a server can reach more here."""
+    floor = summaries.get(C_CLIENT)
+    return None if floor is None or theirs is None else ratio(theirs.p50_us, floor.p50_us)
 
 
 def _pairs(theirs: Summary, ours: Summary) -> list[float]:
@@ -148,5 +151,5 @@ def _figure_row(goal: FigureGoal, results: Results) -> dict[str, Any]:
     summary = results[goal.scenario].get(goal.ours)
     value = None if summary is None else float(getattr(summary, goal.figure))
     row = asdict(goal) | {"kind": "figure", "rival": None, "value": value, "low": None, "high": None}
-    row["beyond_floor"] = None
+    row["beyond_floor"] = row["ceiling"] = None
     return row | {"verdict": judge(value, at_least=goal.at_least, at_most=goal.at_most)}

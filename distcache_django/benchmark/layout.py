@@ -6,9 +6,7 @@ from collections.abc import Iterable, Sequence
 from typing import Any
 
 
-def columns(
-    header: Sequence[str], rows: Iterable[Sequence[str]], *, left: frozenset[int] = frozenset({0})
-) -> str:
+def columns(header: Sequence[str], rows: Iterable[Sequence[str]], *, left: frozenset[int] = frozenset({0})) -> str:
     """Return an aligned table; columns are right-aligned unless they are in ``left``."""
     lines = [list(header), *(list(row) for row in rows)]
     widths = [max(len(line[column]) for line in lines) for column in range(len(header))]
@@ -47,7 +45,7 @@ def goal(row: dict[str, Any]) -> str:
 def comparisons(rows: Sequence[dict[str, Any]]) -> str:
     """Return ratios and figures beside their goals."""
     return columns(
-        ["scenario", "ours", "against", "measured", "rounds", "beyond C", "goal", "verdict"],
+        ["scenario", "ours", "against", "measured", "rounds", "C itself", "beyond C", "goal", "verdict"],
         [
             [
                 row["scenario"],
@@ -55,11 +53,12 @@ def comparisons(rows: Sequence[dict[str, Any]]) -> str:
                 row["rival"] or row["figure"],
                 number(row["value"]),
                 span(row["low"], row["high"]),
+                "" if row["ceiling"] is None else number(row["ceiling"]),
                 "" if row["beyond_floor"] is None else number(row["beyond_floor"]),
                 goal(row),
                 row["verdict"],
             ]
             for row in rows
         ],
-        left=frozenset({0, 1, 2, 7}),
+        left=frozenset({0, 1, 2, 8}),
     )

@@ -48,9 +48,7 @@ def ring(report: dict[str, Any]) -> str:
     """Return look-ups, building, evenness and movement of the ring."""
     look_ups = [[row["name"], number(row["ns"]), span(row["low"], row["high"])] for row in report["look_ups"]]
     absent = [f"{row['name']}: {row['status']}" for row in report["rivals"] if row["status"] != "measured"]
-    builds = [
-        [str(row["nodes"]), number(row["build_ms"]), number(row["add_node_ms"])] for row in report["builds"]
-    ]
+    builds = [[str(row["nodes"]), number(row["build_ms"]), number(row["add_node_ms"])] for row in report["builds"]]
     even = ["nodes", "peak/mean", "least/mean", "slots", "moved", "its share", "slots off", "modulo"]
     parts = [
         f"look-up of a key among {report['nodes']} nodes",

@@ -173,12 +173,8 @@ def _comparisons(timed: Sequence[dict[str, Any]]) -> list[dict[str, Any]]:
 def _even(balance: Sequence[dict[str, Any]]) -> list[dict[str, Any]]:
     rows = []
     for each in balance:
-        rows.append(
-            _row(f"{each['nodes']} nodes", "peak/mean of keys", each["peak_to_mean"], at_most=PEAK_GOAL)
-        )
-        rows.append(
-            _row(f"{each['nodes']} nodes", "slots moved off its share", abs(each["slots_off"]), at_most=1)
-        )
+        rows.append(_row(f"{each['nodes']} nodes", "peak/mean of keys", each["peak_to_mean"], at_most=PEAK_GOAL))
+        rows.append(_row(f"{each['nodes']} nodes", "slots moved off its share", abs(each["slots_off"]), at_most=1))
     return rows
 
 
@@ -198,6 +194,7 @@ def _row(
         "low": None,
         "high": None,
         "beyond_floor": None,
+        "ceiling": None,
         "at_least": at_least,
         "at_most": at_most,
         "verdict": judge(value, at_least=at_least, at_most=at_most),

@@ -158,9 +158,7 @@ SCENARIOS: tuple[Scenario, ...] = (
     Scenario("incr", "incr of a counter that is there", _incr),
     Scenario("add", "add of a key that is there", _add),
     Scenario("delete", "delete of a key that is not there", _delete),
-    Scenario(
-        FANOUT, "get_many of 100 keys on 4 nodes: all at once, and node after node", _get_many, units=BATCH
-    ),
+    Scenario(FANOUT, "get_many of 100 keys on 4 nodes: all at once, and node after node", _get_many, units=BATCH),
 )
 
 

@@ -56,12 +56,9 @@ def _panels(report: dict[str, Any]) -> list[Panel]:
             summaries = place["results"].get(scenario.name)
             if summaries:
                 bars = [
-                    (name, values["p50_us"], f"{number(values['p50_us'])} µs")
-                    for name, values in summaries.items()
+                    (name, values["p50_us"], f"{number(values['p50_us'])} µs") for name, values in summaries.items()
                 ]
-                found.append(
-                    (f"{scenario.title} (pin {place['pin']})", sorted(bars, key=lambda bar: (bar[1], bar[0])))
-                )
+                found.append((f"{scenario.title} (pin {place['pin']})", sorted(bars, key=lambda bar: (bar[1], bar[0]))))
     return found
 
 
@@ -74,8 +71,7 @@ def _panel(top: int, title: str, bars: Sequence[Bar]) -> list[str]:
         outline = ' stroke="#000000"' if _colour(name) == _OURS else ""
         parts.append(_text(_LABEL - 8, y + 13, name, anchor="end"))
         parts.append(
-            f'<rect x="{_LABEL}" y="{y}" width="{length:.1f}" height="{_LINE - 6}"'
-            f' fill="{_colour(name)}"{outline}/>'
+            f'<rect x="{_LABEL}" y="{y}" width="{length:.1f}" height="{_LINE - 6}" fill="{_colour(name)}"{outline}/>'
         )
         parts.append(_text(round(_LABEL + length + 6), y + 13, label))
     return [*parts, "</g>"]
@@ -87,8 +83,6 @@ def _colour(name: str) -> str:
     return _OURS if name.startswith("distcache") else _RIVAL
 
 
-def _text(
-    x: float, y: float, content: str, *, size: int = 12, anchor: str = "start", fill: str = "#000000"
-) -> str:
+def _text(x: float, y: float, content: str, *, size: int = 12, anchor: str = "start", fill: str = "#000000") -> str:
     attributes = f'x="{x}" y="{y}" font-size="{size}" fill="{fill}" text-anchor={quoteattr(anchor)}'
     return f"<text {attributes}>{escape(content)}</text>"

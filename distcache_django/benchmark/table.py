@@ -26,13 +26,9 @@ def contenders(report: dict[str, Any]) -> str:
     """Return who took part, in which version and with which settings, and who did not and why."""
     rows = []
     for each in report["contenders"]:
-        versions = ", ".join(
-            f"{name} {version}" for name, version in each["versions"].items() if version != "missing"
-        )
+        versions = ", ".join(f"{name} {version}" for name, version in each["versions"].items() if version != "missing")
         rows.append([each["name"], str(each["nodes"]), versions or "-", each["settings"], each["status"]])
-    return columns(
-        ["contender", "nodes", "versions", "settings", "status"], rows, left=frozenset({0, 2, 3, 4})
-    )
+    return columns(["contender", "nodes", "versions", "settings", "status"], rows, left=frozenset({0, 2, 3, 4}))
 
 
 def placement(place: dict[str, Any]) -> str:

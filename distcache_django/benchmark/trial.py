@@ -152,9 +152,7 @@ def run_trial(setting: Setting, channel: Channel) -> dict[str, Any]:
 
 def _share_out(cache: Any, urls: dict[str, str]) -> dict[str, list[str]]:
     """Store keys until every node holds enough of them, and return as many of each node."""
-    candidates = {
-        cache.make_key(f"load:{number}"): f"load:{number}" for number in range(KEYS_PER_NODE * len(urls) * 2)
-    }
+    candidates = {cache.make_key(f"load:{number}"): f"load:{number}" for number in range(KEYS_PER_NODE * len(urls) * 2)}
     for key in candidates.values():
         cache.set(key, _VALUE, _TIMEOUT)
     return {
@@ -166,8 +164,7 @@ def _share_out(cache: Any, urls: dict[str, str]) -> dict[str, list[str]]:
 def _watched(cache: Any, setting: Setting) -> list[str]:
     """Return keys of the victim that the load does not touch; the last one is the probe."""
     raw = {
-        cache.make_key(f"watched:{number}"): f"watched:{number}"
-        for number in range(WATCHED * len(setting.urls) * 2)
+        cache.make_key(f"watched:{number}"): f"watched:{number}" for number in range(WATCHED * len(setting.urls) * 2)
     }
     for key in raw.values():
         cache.set(key, "old", _TIMEOUT)
@@ -204,9 +201,7 @@ def _time_until_back(cache: Any, setting: Setting, probe: str) -> float | None:
 
 
 def _figures(logs: Sequence[Log], setting: Setting, broken: int, mended: int) -> dict[str, Any]:
-    calls = [
-        [Call(*each) for each in zip(log.starts, log.durations, log.outcomes, strict=True)] for log in logs
-    ]
+    calls = [[Call(*each) for each in zip(log.starts, log.durations, log.outcomes, strict=True)] for log in logs]
     everything = [call for thread in calls for call in thread]
     half = round(setting.seconds * 1e9)
     before = [call for call in everything if broken - half <= call.start < broken]

@@ -57,9 +57,7 @@ def configure(entries: dict[str, Any]) -> None:
 def run_ops(job: dict[str, Any], channel: Channel) -> dict[str, Any]:
     """Run the scenarios of a job one after another, their contenders interleaved."""
     chosen = [each for each in (*OURS, *PEERS) if each.alias in job["contenders"]]
-    configure(
-        {each.alias: each.settings(job["urls"], f"b{number:02d}") for number, each in enumerate(chosen)}
-    )
+    configure({each.alias: each.settings(job["urls"], f"b{number:02d}") for number, each in enumerate(chosen)})
     unusable = {each.name: reason for each in chosen if (reason := import_error(each)) is not None}
     usable = [each for each in chosen if each.name not in unusable]
     plan = contest.Plan(job["rounds"], job["seconds"], job["seed"])

@@ -80,9 +80,7 @@ class Board:
         self._apply(node, Event.FAILED, reason)
         if node not in self._probing and not self._closed.is_set():
             self._probing.add(node)
-            threading.Thread(
-                target=self._watch, args=(node,), name=f"distcache-probe-{node}", daemon=True
-            ).start()
+            threading.Thread(target=self._watch, args=(node,), name=f"distcache-probe-{node}", daemon=True).start()
 
     def _apply(self, node: str, event: Event, reason: str = "") -> Member:
         before = self._members[node]
@@ -90,9 +88,7 @@ class Board:
         if after.state is not before.state:
             self.down = frozenset(name for name, member in self._members.items() if not member.is_up)
             level = logging.INFO if after.is_up else logging.WARNING
-            logger.log(
-                level, "node %s is %s%s", node, after.state.value, f": {after.reason}" if after.reason else ""
-            )
+            logger.log(level, "node %s is %s%s", node, after.state.value, f": {after.reason}" if after.reason else "")
         return after
 
     def _watch(self, node: str) -> None:
@@ -108,10 +104,12 @@ class Board:
                 if self._try_to_settle(node, link):
                     break
             except (DistcacheError, Broken) as error:
-                link = self._silent(node, link, str(error))
+                self._silent(node, str(error))
+                link = None
             except Exception as error:  # a probe must not die: without it the node would stay down for ever
                 logger.exception("probe of node %s failed", node)
-                link = self._silent(node, link, repr(error))
+                self._silent(node, repr(error))
+                link = None
         if link is not None:
             link.close()
 
@@ -130,9 +128,7 @@ class Board:
             self._apply(node, Event.ANSWERED)
         return link
 
-    def _silent(self, node: str, link: Link | None, reason: str) -> None:
-        if link is not None:
-            link.close()
+    def _silent(self, node: str, reason: str) -> None:
         with self._lock:
             self._apply(node, Event.SILENT, reason)
 

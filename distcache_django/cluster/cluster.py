@@ -72,6 +72,10 @@ class Cluster:
         self.endpoints[node]
         self.board.failed(node, reason)
 
+    def all_down(self) -> bool:
+        """Return whether no node is known to be up."""
+        return len(self.board.down) == len(self.endpoints)
+
     def may_redirect(self, node: str) -> bool:
         """Return whether another node may serve the keys of ``node``: not soon after its last return.
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 import statistics
 import threading
 import time
@@ -13,7 +14,7 @@ from distcache_django.exceptions import NodeRefused, TransportError
 from distcache_django.transport.endpoint import Endpoint
 from distcache_django.transport.inspect import Asking, questions
 
-__all__ = ["KeyReport", "NodeReport", "inspect_key", "inspect_nodes"]
+__all__ = ["KeyReport", "NodeReport", "brief_reason", "inspect_key", "inspect_nodes"]
 
 _PINGS = 5
 #: A node is waited for as long as this many deadlines; one that hangs is given up after the first.
@@ -55,6 +56,12 @@ class NodeReport:
     clock_skew_ms: float | None = None
     uptime_s: int | None = None
     aof: bool | None = None
+
+    @property
+    def is_full(self) -> bool:
+        """Return whether the node has no room and makes none, so that it refuses writes."""
+        has_room = not self.maxmemory_bytes or (self.memory_bytes or 0) < self.maxmemory_bytes
+        return not has_room and self.policy == "noeviction"
 
     @property
     def hit_ratio(self) -> float | None:
@@ -118,7 +125,13 @@ class _Inspection(threading.Thread):
 
     def run(self) -> None:
         """Leave the report where the caller looks for it."""
-        self._reports[self._endpoint.name] = _inspect(self._endpoint)
+        endpoint = self._endpoint
+        try:
+            report = _inspect(endpoint)
+        except Exception as error:  # noqa: BLE001 - whatever the client library says of its arguments
+            reason = f"{type(error).__name__}: {error}"
+            report = NodeReport(name=endpoint.name, address=endpoint.address, error=reason)
+        self._reports[endpoint.name] = report
 
 
 def _inspect(endpoint: Endpoint) -> NodeReport:
@@ -136,7 +149,7 @@ def _inspect(endpoint: Endpoint) -> NodeReport:
 
 def _failure(error: TransportError) -> dict[str, Any]:
     return {
-        "error": error.reason,
+        "error": brief_reason(error),
         "is_loading": isinstance(error, NodeRefused) and error.code == "LOADING",
         "has_refused_credentials": _is_about_credentials(error),
     }
@@ -148,6 +161,11 @@ def _is_about_credentials(error: TransportError) -> bool:
     # While connecting, the client library puts refusals into words of its own.
     cause = type(error.__cause__).__name__
     return cause.startswith("Authentication") or "invalid username-password" in error.reason
+
+
+def brief_reason(error: TransportError) -> str:
+    """Return a reason without what the client library says twice."""
+    return re.sub(r"Error -?\d+ connecting to \S+ ", "", error.reason).rstrip(".")
 
 
 def _told(ask: Asking) -> dict[str, Any]:

@@ -133,7 +133,7 @@ class Codec:
             expanded: bytes = self.compressors[compressor].decompress(payload)
         except CodecError:
             raise
-        except Exception:
+        except Exception:  # noqa: BLE001 - each library has errors of its own
             # Compressors leave short values as they are, and say so only by failing to expand them.
             return payload
         return expanded

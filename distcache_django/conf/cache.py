@@ -6,7 +6,6 @@ import re
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
 from importlib.util import find_spec
-from os.path import commonprefix
 from typing import Any
 
 from django.core.cache.backends.base import get_key_func
@@ -108,33 +107,27 @@ def _settings(
 
 
 def _check_combinations(options: Mapping[str, Any], given: Mapping[str, Any], problems: Problems) -> None:
-    if options["REPLICATION_FACTOR"] != 1:
-        problems.add(
-            "E007", "OPTIONS['REPLICATION_FACTOR']: this version keeps one copy of each key.", "Set it to 1."
-        )
-    if options["CONFLICT_RESOLUTION"] != "lww":
-        problems.add("E007", "OPTIONS['CONFLICT_RESOLUTION']: this version knows only 'lww'.")
-    if options["NEAR_CACHE"] is not None:
-        problems.add("E007", "OPTIONS['NEAR_CACHE'] is not available in this version.", "Set it to None.")
+    for name, only in (("REPLICATION_FACTOR", 1), ("CONFLICT_RESOLUTION", "lww"), ("NEAR_CACHE", None)):
+        if options[name] != only:
+            problems.add("E007", f"OPTIONS[{name!r}]: this version knows only {only!r}.", f"Set it to {only!r}.")
     if options["IGNORE_EXCEPTIONS"] is not None and "ON_UNAVAILABLE" in given:
-        problems.add(
-            "W003", "OPTIONS has both ON_UNAVAILABLE and IGNORE_EXCEPTIONS; the latter wins.", "Keep one."
-        )
+        problems.add("W003", "OPTIONS has both ON_UNAVAILABLE and IGNORE_EXCEPTIONS; the latter wins.", "Keep one.")
     if options["ACCEPT_UNSIGNED"]:
         problems.add(
             "W002",
             "OPTIONS['ACCEPT_UNSIGNED'] is on: who can write to a node can run code in this site.",
             "Turn it off once the cut-over is done.",
         )
+    _check_imports(options, problems)
+
+
+def _check_imports(options: Mapping[str, Any], problems: Problems) -> None:
     for name in ("SERIALIZER", "COMPRESSOR"):
         if trouble := plugin_problem(options[name]):
             problems.add("E009", f"OPTIONS[{name!r}]: {trouble}")
     if options["CLIENT"] == "valkey" and find_spec("valkey") is None:
-        problems.add(
-            "E011",
-            "OPTIONS['CLIENT'] is 'valkey', which is not installed.",
-            "pip install 'distcache_django[valkey]'",
-        )
+        hint = "pip install 'distcache_django[valkey]'"
+        problems.add("E011", "OPTIONS['CLIENT'] is 'valkey', which is not installed.", hint)
 
 
 def _key_shapes(
@@ -153,7 +146,7 @@ def _key_shapes(
         return None, None
     before, found, after = full.partition("key")
     if not found:
-        before, after = commonprefix((full, other)), ""
+        before, after = _common_start(full, other), ""
     if not before.strip(_ANY_VERSION):
         problems.add(
             "W005",
@@ -163,6 +156,11 @@ def _key_shapes(
     glob = re.sub(r"([*?\[\]^\\-])", r"\\\1", before).replace(_ANY_VERSION, "*") + "*" + after
     lead = "[^:]*".join(re.escape(part) for part in before.split(_ANY_VERSION))
     return glob, lead if found else None
+
+
+def _common_start(one: str, other: str) -> str:
+    length = next((i for i, (a, b) in enumerate(zip(one, other, strict=False)) if a != b), 0)
+    return one[:length]
 
 
 def _topology(

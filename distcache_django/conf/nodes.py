@@ -38,13 +38,9 @@ def parse_location(location: object, problems: Problems) -> tuple[NodeSettings, 
             nodes.append(node)
     names = [node.name for node in nodes]
     for name in sorted({name for name in names if names.count(name) > 1}):
-        problems.add(
-            "E002", f"LOCATION names node {name!r} more than once.", "Every node needs a name of its own."
-        )
+        problems.add("E002", f"LOCATION names node {name!r} more than once.", "Every node needs a name of its own.")
     if not nodes and not problems:
-        problems.add(
-            "E001", "LOCATION names no node.", "Give a URL, a list of URLs or a dict of name to URL."
-        )
+        problems.add("E001", "LOCATION names no node.", "Give a URL, a list of URLs or a dict of name to URL.")
     return tuple(nodes)
 
 
@@ -55,14 +51,12 @@ def _named(location: object, problems: Problems) -> Iterable[tuple[str | None, o
         return [(None, url) for url in re.split(r"[;,\s]+", location) if url]
     if isinstance(location, (list, tuple)):
         return [(None, url) for url in location]
-    problems.add(
-        "E001", f"LOCATION is of type {type(location).__name__}.", "Give a URL, a list of URLs or a dict."
-    )
+    problems.add("E001", f"LOCATION is of type {type(location).__name__}.", "Give a URL, a list of URLs or a dict.")
     return []
 
 
 def _parse_node(name: object, spec: object, problems: Problems) -> NodeSettings | None:
-    options = spec if isinstance(spec, Mapping) else {"url": spec}
+    options: Mapping[Any, Any] = spec if isinstance(spec, Mapping) else {"url": spec}
     shown = f"node {name!r}" if name is not None else "a node"
     if not _check_options(shown, options, problems):
         return None
@@ -77,9 +71,7 @@ def _parse_node(name: object, spec: object, problems: Problems) -> NodeSettings 
     if name is None:
         name = _name_from(url)
     if not isinstance(name, str) or not _NAME.fullmatch(name):
-        problems.add(
-            "E004", f"LOCATION: {name!r} cannot be a node's name.", "Use letters, digits and . : / @ _ -"
-        )
+        problems.add("E004", f"LOCATION: {name!r} cannot be a node's name.", "Use letters, digits and . : / @ _ -")
         return None
     return NodeSettings(name, _plain_scheme(url), float(options.get("weight", 1.0)), options.get("zone"))
 

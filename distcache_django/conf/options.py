@@ -75,13 +75,9 @@ OPTIONS: Mapping[str, Option] = {
     "ON_NODE_DOWN": _choice("miss", "redirect"),
     "IGNORE_EXCEPTIONS": _flag(None),
     "NEAR_CACHE": Option(None, lambda v: v is None or isinstance(v, Mapping), "None or a dict"),
-    "TTL_JITTER": Option(
-        0.0, lambda v: _is_number(v) and 0 <= v < 1, "a share from 0 up to, not including, 1"
-    ),
+    "TTL_JITTER": Option(0.0, lambda v: _is_number(v) and 0 <= v < 1, "a share from 0 up to, not including, 1"),
     "MAX_CLOCK_DRIFT": _seconds(0.5),
-    "SIGNING_KEY": Option(
-        None, lambda v: v is None or (isinstance(v, (str, bytes)) and len(v) > 0), "text or bytes"
-    ),
+    "SIGNING_KEY": Option(None, lambda v: v is None or (isinstance(v, (str, bytes)) and len(v) > 0), "text or bytes"),
     "ACCEPT_UNSIGNED": _flag(False),
     "CLIENT": _choice("redis", "valkey"),
     "SERIALIZER": _text(),
@@ -115,7 +111,5 @@ def read_options(given: object, problems: Problems) -> dict[str, Any]:
         else:
             values[name] = value
             if name in _WITHOUT_EFFECT:
-                problems.add(
-                    "W001", f"OPTIONS[{name!r}] is django-redis's and has no effect here.", "Remove it."
-                )
+                problems.add("W001", f"OPTIONS[{name!r}] is django-redis's and has no effect here.", "Remove it.")
     return values

@@ -51,14 +51,10 @@ def serializers_for(path: str | None, options: Mapping[str, Any]) -> tuple[int, 
 
 def compressors_for(path: str | None, options: Mapping[str, Any]) -> tuple[int, Plugins]:
     """Return the number of the compressor to write with, and all that can be read."""
-    return _plugins(
-        "compressor", path or "django_redis.compressors.identity.IdentityCompressor", _COMPRESSORS, options
-    )
+    return _plugins("compressor", path or "django_redis.compressors.identity.IdentityCompressor", _COMPRESSORS, options)
 
 
-def _plugins(
-    kind: str, path: str, well_known: Mapping[str, int], options: Mapping[str, Any]
-) -> tuple[int, Plugins]:
+def _plugins(kind: str, path: str, well_known: Mapping[str, int], options: Mapping[str, Any]) -> tuple[int, Plugins]:
     number = plugin_number(path, well_known)
     factories = {n: partial(_make, p, options) for p, n in well_known.items()}
     factories[number] = partial(_make, path, options)

@@ -19,7 +19,6 @@ from distcache_django.core.requests import (
     Exists,
     Fetch,
     FetchMany,
-    Ping,
     Remove,
     Request,
     Scan,
@@ -116,7 +115,7 @@ class Coordinator:
         )
         if not failures and all(outcome is True for _, outcome in pieces):
             return [], failures
-        stored = set()
+        stored: set[int] = set()
         for part, outcome in pieces:
             stored.update(part if outcome is True else [i for i, ok in zip(part, outcome, strict=True) if ok])
         left = [index for index in range(len(keys)) if index not in stored]
@@ -137,9 +136,7 @@ class Coordinator:
     def remove_matching(self, pattern: str) -> Op[tuple[int, Failures]]:
         """Delete all keys that match a glob pattern, wherever they are; many round trips, all nodes at once."""
         parts: dict[str, list[bytes]] = {}
-        failures = yield from self._scan_parts(
-            pattern, lambda node, keys: parts.setdefault(node, []).extend(keys)
-        )
+        failures = yield from self._scan_parts(pattern, lambda node, keys: parts.setdefault(node, []).extend(keys))
         for failure in failures:
             yield Owe(failure.node, (), everything=True)
         removed = 0
@@ -154,16 +151,6 @@ class Coordinator:
                     removed += outcome
             parts = {node: keys for node, keys in parts.items() if keys}
         return removed, failures
-
-    def any_node_answers(self, key: str) -> Op[bool]:
-        """Tell whether another node than the owner of ``key`` answers; one round trip to each until one does."""
-        for node in self.topology.preference_list(key)[1:]:
-            try:
-                yield Ask(node, Ping())
-            except TransportError:
-                continue
-            return True
-        return False
 
     def _redirect(self, key: str, request: Request, error: TransportError) -> Op[Any]:
         """Ask the next node that answers in place of the owner, or raise ``error``."""

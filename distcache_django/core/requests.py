@@ -4,7 +4,11 @@ The core speaks these, not Redis commands: ``transport.commands`` translates the
 in-memory nodes of the tests execute them directly. Each class states what its reply is.
 
 ``repeatable``: doing it twice has the effect of doing it once, so a driver may send it again when a link
-that had been idle turns out to be dead. ``writes``: the keys that are in doubt when it fails.
+that had been idle turns out to be dead.
+
+``replaces``: the keys whose present value it was to end, and which the node must not serve again before they
+have been deleted there, if the request fails. Exclusive requests (``NX``, locks, counting) replace nothing: what
+a node holds under their keys stays true when they fail, and deleting it would free another's lock.
 """
 
 from __future__ import annotations
@@ -46,8 +50,8 @@ class Request:
     repeatable: ClassVar[bool] = True
 
     @property
-    def writes(self) -> Sequence[str]:
-        """Return the keys that this request may change."""
+    def replaces(self) -> Sequence[str]:
+        """Return the keys whose present value this request was to end."""
         return ()
 
 
@@ -62,14 +66,6 @@ class _OneKey(Request):
 
     def __init__(self, key: str) -> None:
         self.key = key
-
-
-class _OneKeyWrite(_OneKey):
-    __slots__ = ()
-
-    @property
-    def writes(self) -> Sequence[str]:
-        return (self.key,)
 
 
 class Fetch(_OneKey):
@@ -105,7 +101,7 @@ class Inspect(_OneKey):
     __slots__ = ()
 
 
-class Store(_OneKeyWrite):
+class Store(_OneKey):
     """Write a value: ``True``. ``ttl_ms`` is ``None`` for a value that never expires."""
 
     __slots__ = ("ttl_ms", "value")
@@ -115,8 +111,13 @@ class Store(_OneKeyWrite):
         self.value = value
         self.ttl_ms = ttl_ms
 
+    @property
+    def replaces(self) -> Sequence[str]:
+        """Return the key that is stored."""
+        return (self.key,)
 
-class StoreIf(_OneKeyWrite):
+
+class StoreIf(_OneKey):
     """Write a value on a condition: ``bool``, whether ``NX`` (no such key) or ``XX`` (such a key) was met."""
 
     __slots__ = ("condition", "ttl_ms", "value")
@@ -127,6 +128,11 @@ class StoreIf(_OneKeyWrite):
         self.value = value
         self.ttl_ms = ttl_ms
         self.condition = condition
+
+    @property
+    def replaces(self) -> Sequence[str]:
+        """Return the key that is overwritten."""
+        return (self.key,) if self.condition == "XX" else ()
 
 
 class StoreMany(Request):
@@ -139,7 +145,7 @@ class StoreMany(Request):
         self.ttl_ms = ttl_ms
 
     @property
-    def writes(self) -> Sequence[str]:
+    def replaces(self) -> Sequence[str]:
         """Return the keys that are stored."""
         return [key for key, _ in self.items]
 
@@ -153,7 +159,7 @@ class Remove(Request):
         self.keys = keys
 
     @property
-    def writes(self) -> Sequence[str]:
+    def replaces(self) -> Sequence[str]:
         """Return the keys that are deleted."""
         return self.keys
 
@@ -168,13 +174,8 @@ class Increase(Request):
         self.key = key
         self.delta = delta
 
-    @property
-    def writes(self) -> Sequence[str]:
-        """Return the key that is counted up."""
-        return (self.key,)
 
-
-class Expire(_OneKeyWrite):
+class Expire(_OneKey):
     """Set the time to live in milliseconds; at most 0 deletes: ``bool``, whether the key was there."""
 
     __slots__ = ("ttl_ms",)
@@ -184,7 +185,7 @@ class Expire(_OneKeyWrite):
         self.ttl_ms = ttl_ms
 
 
-class Deadline(_OneKeyWrite):
+class Deadline(_OneKey):
     """Set the expiry as Unix time in milliseconds: ``bool``, whether the key was there."""
 
     __slots__ = ("unix_ms",)
@@ -194,7 +195,7 @@ class Deadline(_OneKeyWrite):
         self.unix_ms = unix_ms
 
 
-class Persist(_OneKeyWrite):
+class Persist(_OneKey):
     """Take the expiry away: ``(had an expiry, is there)``."""
 
     __slots__ = ()
@@ -211,7 +212,7 @@ class Scan(Request):
         self.count = count
 
 
-class Acquire(_OneKeyWrite):
+class Acquire(_OneKey):
     """Take a free lock: its fencing token, larger than every earlier one, or ``None`` while it is held.
 
     Repeatable: a second attempt with the same nonce finds the success of the first.
@@ -225,7 +226,7 @@ class Acquire(_OneKeyWrite):
         self.ttl_ms = ttl_ms
 
 
-class Release(_OneKeyWrite):
+class Release(_OneKey):
     """Free a lock if ``nonce`` holds it: ``bool``."""
 
     __slots__ = ("nonce",)
@@ -236,7 +237,7 @@ class Release(_OneKeyWrite):
         self.nonce = nonce
 
 
-class Prolong(_OneKeyWrite):
+class Prolong(_OneKey):
     """Give a lock a new time to live if ``nonce`` holds it: ``bool``."""
 
     __slots__ = ("nonce", "ttl_ms")

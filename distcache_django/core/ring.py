@@ -183,9 +183,7 @@ class HashRing:
     def rebalance(self, target: "HashRing") -> MovementPlan:
         """Return the slots that must move for the placement of this ring to become the target's."""
         pairs = zip(self.owners, target.owners, strict=True)
-        return MovementPlan(
-            tuple((slot, source, goal) for slot, (source, goal) in enumerate(pairs) if source != goal)
-        )
+        return MovementPlan(tuple((slot, source, goal) for slot, (source, goal) in enumerate(pairs) if source != goal))
 
     def __repr__(self) -> str:
         """Show what the ring is made of; ``placement`` tells apart rings with different histories."""

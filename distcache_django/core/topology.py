@@ -16,8 +16,10 @@ from dataclasses import dataclass, field
 from itertools import pairwise
 from typing import Self
 
+from mmh3 import hash as murmur3_32
+
 from distcache_django.core.ring import DEFAULT_VIRTUAL_NODES, HashRing
-from distcache_django.core.slots import SLOT_SHIFT, murmur3_32, slot_of
+from distcache_django.core.slots import SLOT_SHIFT, slot_of
 
 # 20 digits hold every 64-bit number; int() refuses text of thousands of digits.
 MAX_RANGE_NUMBER = 2**64 - 1
@@ -141,8 +143,7 @@ class Topology:
         """Take the placement of a ring, which may have changed since it was new."""
         if not 1 <= replication_factor <= len(ring.nodes):
             raise ValueError(
-                f"replication factor {replication_factor!r} is not between 1 and "
-                f"the number of nodes, {len(ring.nodes)}"
+                f"replication factor {replication_factor!r} is not between 1 and the number of nodes, {len(ring.nodes)}"
             )
         built = Ranges.build(ranges, nodes=ring.nodes, lead=range_lead) if ranges else None
         return cls(
@@ -220,9 +221,7 @@ def _ranged_lookups(ring: HashRing, replication_factor: int, ranges: Ranges) -> 
 
     def owners(key: str | bytes) -> tuple[str, ...]:
         node = ranges.node_of(key)
-        return (
-            hashed_owners(key) if node is None else ring.spread(node, hashed_list(key))[:replication_factor]
-        )
+        return hashed_owners(key) if node is None else ring.spread(node, hashed_list(key))[:replication_factor]
 
     return owner, owners, preference_list
 
@@ -241,9 +240,7 @@ def _parsed_rules(spec: RangeSpec) -> Iterable[RangeRule]:
             try:
                 lo, hi, node = entry
             except (TypeError, ValueError):
-                raise ValueError(
-                    f"range {prefix!r} {entry!r} must be (first number, last number, node)"
-                ) from None
+                raise ValueError(f"range {prefix!r} {entry!r} must be (first number, last number, node)") from None
             yield RangeRule(prefix, lo, hi, node)
 
 
@@ -251,9 +248,7 @@ def _compiled(prefixes: Iterable[str], lead: str) -> re.Pattern[str]:
     longest_first = sorted(prefixes, key=lambda prefix: (-len(prefix), prefix))
     alternatives = "|".join(map(re.escape, longest_first))
     try:
-        return re.compile(
-            f"(?:{lead})(?P<range_prefix>{alternatives})(?P<range_number>[0-9]{{1,20}})(?![0-9A-Za-z_])"
-        )
+        return re.compile(f"(?:{lead})(?P<range_prefix>{alternatives})(?P<range_number>[0-9]{{1,20}})(?![0-9A-Za-z_])")
     except re.error as error:
         raise ValueError(f"range lead {lead!r} is not a regular expression: {error}") from error
 

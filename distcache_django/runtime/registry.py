@@ -85,9 +85,7 @@ def _make_codec(settings: CacheSettings, options: Mapping[str, Any]) -> Codec:
     if settings.signing_key is not None:
         secrets = [settings.signing_key]
     else:
-        secrets = [
-            secret for secret in (django_settings.SECRET_KEY, *django_settings.SECRET_KEY_FALLBACKS) if secret
-        ]
+        secrets = [secret for secret in (django_settings.SECRET_KEY, *django_settings.SECRET_KEY_FALLBACKS) if secret]
     if not secrets:
         raise InvalidDistcacheConfig("(distcache.E010) signing needs SECRET_KEY, or SIGNING_KEY in OPTIONS")
     serializer, serializers = serializers_for(settings.serializer, options)

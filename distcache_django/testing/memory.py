@@ -3,16 +3,17 @@
 The third way to run an Op unchanged, beside the blocking and the asyncio driver. A healthy node answers in no
 time; what waits moves the clock:
 
-==========  ====================================  =================================  ==========================
-fault       a request                             costs                              the request itself
-==========  ====================================  =================================  ==========================
-``hang``    fails with ``NodeTimeout``            what is left of the Op's deadline  executed late, at ``mend``
-``kill``    fails with ``NodeUnreachable``        nothing                            never executed
-``refuse``  that needs memory: ``NodeRefused``    nothing                            never executed
-==========  ====================================  =================================  ==========================
+==========  ===============================  ================================  ==========================
+fault       a request                        costs                             the request itself
+==========  ===============================  ================================  ==========================
+``hang``    fails with ``NodeTimeout``       what is left of the deadline      executed late, at ``mend``
+``kill``    fails with ``NodeUnreachable``   nothing                           never executed
+``refuse``  ``NodeRefused``, if it needs     nothing                           never executed
+            memory
+==========  ===============================  ================================  ==========================
 
-The first failure takes a node off the requests' way, as the health board of a process does; it is used again
-after ``mend`` (or ``settle``, where the node itself is well), which first deletes the keys that missed a write.
+The first failure takes a node off the requests' way, as the health board of a process does; it is used
+again after ``mend`` (or ``settle``, where the node itself is well), which first deletes what missed a write.
 """
 
 from __future__ import annotations
@@ -40,7 +41,7 @@ __all__ = ["OUT_OF_MEMORY", "MemoryNode", "MemoryNodes"]
 T = TypeVar("T")
 #: What a full server answers.
 OUT_OF_MEMORY = "OOM command not allowed when used memory > 'maxmemory'."
-_GROWING = (r.Store, r.StoreMany, r.Increase, r.Acquire, r.Release)
+_GROWING = (r.Store, r.StoreIf, r.StoreMany, r.Increase, r.Acquire, r.Release)
 _TOKEN_DAY_MS = 86_400_000
 
 
@@ -69,7 +70,10 @@ class MemoryNode:
 
     def __getitem__(self, key: str) -> bytes | None:
         """Return the bytes that are kept for a key, ``None`` for a value that is not a string."""
-        return self._records[key].value if self._live(key) else {}[key]  # type: ignore[return-value]
+        record = self._live(key)
+        if record is None:
+            raise KeyError(key)
+        return record.value
 
     def __contains__(self, key: str) -> bool:
         return self._live(key) is not None
@@ -120,11 +124,13 @@ class MemoryNode:
             return -2
         return -1 if record.expires is None else round((record.expires - self._clock()) * 1000)
 
-    def _store(self, request: r.Store) -> bool:
-        if request.condition is not None and (request.condition == "XX") is (self._live(request.key) is None):
-            return False
+    def _store(self, request: r.Store | r.StoreIf) -> bool:
         self.put(request.key, request.value, request.ttl_ms)
         return True
+
+    def _store_if(self, request: r.StoreIf) -> bool:
+        there = self._live(request.key) is not None
+        return there is (request.condition == "XX") and self._store(request)
 
     def _store_many(self, request: r.StoreMany) -> bool:
         for key, value in request.items:
@@ -132,8 +138,7 @@ class MemoryNode:
         return True
 
     def _remove(self, request: r.Remove) -> int:
-        names = [key.decode() if isinstance(key, bytes) else key for key in request.keys]
-        there = [name for name in dict.fromkeys(names) if self._live(name)]
+        there = [name for name in dict.fromkeys(_texts(request.keys)) if self._live(name)]
         for name in there:
             del self._records[name]
         return len(there)
@@ -204,6 +209,7 @@ _EXECUTE: Mapping[type[r.Request], Callable[[MemoryNode, Any], Any]] = {
     r.TimeToLive: MemoryNode._time_to_live,
     r.Inspect: lambda node, request: (node._text(request.key), node._time_to_live(request)),
     r.Store: MemoryNode._store,
+    r.StoreIf: MemoryNode._store_if,
     r.StoreMany: MemoryNode._store_many,
     r.Remove: MemoryNode._remove,
     r.Increase: MemoryNode._increase,
@@ -229,7 +235,7 @@ class MemoryNodes:
         self.deadline = deadline
         self.nodes = {name: MemoryNode(name, lambda: self.now) for name in names}
         self.requests: list[tuple[str, r.Request]] = []
-        self.down: set[str] = set()
+        self.down: frozenset[str] = frozenset()
         self.returned: dict[str, float] = {}
         self.debts = {name: Debts() for name in self.nodes}
         self._faults: dict[str, _Fault] = {}
@@ -271,7 +277,7 @@ class MemoryNodes:
         self.settle(name)
 
     def settle(self, name: str) -> None:
-        """Delete what missed a write and use the node again, as probes that succeed do; not while it is away."""
+        """Delete what missed a write and use the node again, as good probes do; nothing while it is away."""
         if name in self._faults:
             return
         keys, everything = self.debts[name].take()
@@ -279,7 +285,7 @@ class MemoryNodes:
         if everything:
             self.nodes[name].clear()
         if name in self.down:
-            self.down.discard(name)
+            self.down -= {name}
             self.returned[name] = self.now
 
     def may_redirect(self, name: str) -> bool:
@@ -289,14 +295,14 @@ class MemoryNodes:
 
     # ------------------------------------------------------------------ what a driver tells about health
 
-    def failed(self, node: str, reason: str) -> None:  # noqa: ARG002 - the protocol's signature
+    def failed(self, node: str, reason: str) -> None:
         """Take a node off the requests' way."""
-        self.down.add(node)
+        self.down |= {node}
 
     def owe(self, node: str, keys: Iterable[Any], *, everything: bool = False) -> None:
         """Note keys that missed a write; the node is not used before they are deleted."""
         self.debts[node].add(keys, everything=everything)
-        self.down.add(node)
+        self.down |= {node}
 
     # ------------------------------------------------------------------ the driver
 
@@ -338,8 +344,8 @@ class MemoryNodes:
         """Return the reply to one request, or the error it failed with."""
         node, request = ask.node, ask.request
         if node in self.down:
-            if writes := request.writes:
-                self.owe(node, writes)
+            if keys := request.replaces:
+                self.owe(node, keys)
             return known_down(node)
         self.requests.append((node, request))
         try:
@@ -359,6 +365,11 @@ class MemoryNodes:
         if node in self._refusals and isinstance(request, _GROWING):
             raise NodeRefused(node, self._refusals[node])
         return self.nodes[node].execute(request)
+
+
+def _texts(keys: Iterable[Any]) -> list[str]:
+    # What a scan found is removed by the names it returned, which are bytes.
+    return [key.decode() if isinstance(key, bytes) else key for key in keys]
 
 
 def _glob(pattern: str) -> re.Pattern[str]:

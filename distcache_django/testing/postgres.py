@@ -157,9 +157,7 @@ class LocalPostgres:
         environment = {"PGPASSWORD": self._password, "PATH": os.environ.get("PATH", "")}
         address = ["-h", "127.0.0.1", "-p", str(self.port), "-U", _USER]
         command = [str(_program("createdb")), *address, "--maintenance-db=postgres", "--", name]
-        result = subprocess.run(
-            command, env=environment, capture_output=True, text=True, timeout=30, check=False
-        )
+        result = subprocess.run(command, env=environment, capture_output=True, text=True, timeout=30, check=False)
         if result.returncode:
             raise ServerFailed(f"database {name} was not made: {result.stderr.strip()}")
 
@@ -194,9 +192,7 @@ class LocalPostgres:
     def _run(self, command: Sequence[str | Path], directory: Path) -> TetheredProcess:
         log = directory / "server.log"
         log.unlink(missing_ok=True)
-        return TetheredProcess(
-            command, log=log, directory=directory, death_signal=signal.SIGQUIT, user=self._account
-        )
+        return TetheredProcess(command, log=log, directory=directory, death_signal=signal.SIGQUIT, user=self._account)
 
     def _start_once(self, *, is_last: bool) -> bool:
         """Start the server; return False when somebody took the port meanwhile and there is another try."""

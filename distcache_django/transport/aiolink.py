@@ -19,7 +19,7 @@ from distcache_django.core.requests import Fetch, Request
 from distcache_django.exceptions import NodeTimeout, NodeUnreachable, TransportError
 from distcache_django.transport.commands import ErrorReply, error_for, pack
 from distcache_django.transport.endpoint import Endpoint
-from distcache_django.transport.health import NeedsFallback, decode
+from distcache_django.transport.health import LinkBroken, NeedsFallback, decode
 
 __all__ = ["AsyncLink"]
 
@@ -46,7 +46,7 @@ class _Call:
         self.request = request
         self.future = future
         self.wire = endpoint.wires[type(request)]
-        self.missing = 1 if self.wire.count is None else self.wire.count(request)
+        self.missing = 1 if self.wire.replies is None else self.wire.replies(request)
         self.replies: list[Any] = []
         self.sent = 0.0
 
@@ -82,7 +82,7 @@ class AsyncLink(asyncio.Protocol):
     def submit(self, request: Request) -> asyncio.Future[Any]:
         """Send any request with the others of this tick."""
         if request.__class__ is Fetch:
-            return self.fetch(request.key)  # type: ignore[attr-defined]
+            return self.fetch(request.key)
         future = self._create_future()
         self._calls.append(_Call(request, future, self.endpoint))
         if not self._scheduled:
@@ -161,14 +161,14 @@ class AsyncLink(asyncio.Protocol):
         waiting = self._waiting
         while (reply := gets()) is not False:
             first = waiting[0]
-            if first.__class__ is _Read:
+            if isinstance(first, _Read):
                 waiting.popleft()
-                self._hand_out(first.futures, reply)  # type: ignore[union-attr]
+                self._hand_out(first.futures, reply)
                 continue
-            first.replies.append(reply)  # type: ignore[union-attr]
-            if len(first.replies) == first.missing:  # type: ignore[union-attr]
+            first.replies.append(reply)
+            if len(first.replies) == first.missing:
                 waiting.popleft()
-                self._complete(first)  # type: ignore[arg-type]
+                self._complete(first)
 
     def _hand_out(self, futures: list[asyncio.Future[Any]], values: Any) -> None:
         if values.__class__ is ErrorReply:
@@ -184,7 +184,7 @@ class AsyncLink(asyncio.Protocol):
         future = call.future
         if future.done():
             return
-        reply = call.replies[0] if call.wire.count is None else call.replies
+        reply = call.replies[0] if call.wire.replies is None else call.replies
         try:
             future.set_result(decode(self.endpoint.name, call.request, call.wire, reply))
         except NeedsFallback:
@@ -207,7 +207,7 @@ class AsyncLink(asyncio.Protocol):
 
     def connection_lost(self, exc: Exception | None) -> None:
         """Fail what is on its way when the node closes the link."""
-        self._fail(NodeTimeout(self.endpoint.name, f"link broke: {exc or 'closed by the node'}"))
+        self._fail(LinkBroken(self.endpoint.name, f"link broke: {exc or 'closed by the node'}"))
 
     def _fail(self, error: TransportError) -> None:
         if self.broken:

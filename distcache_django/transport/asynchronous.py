@@ -13,11 +13,15 @@ from distcache_django.core.requests import Fetch, Request
 from distcache_django.exceptions import DistcacheError, NodeTimeout
 from distcache_django.transport.aiolink import AsyncLink
 from distcache_django.transport.endpoint import Endpoint
-from distcache_django.transport.health import Health, known_down, report
+from distcache_django.transport.health import Health, LinkBroken, known_down, report
 
 __all__ = ["AsyncDriver"]
 
 T = TypeVar("T")
+
+
+class _OutOfTime(NodeTimeout):
+    """Report an Op whose deadline ran out before a later request of it was answered."""
 
 
 class _LoopLinks:
@@ -60,55 +64,61 @@ class AsyncDriver:
 
     def forget(self) -> None:
         """Drop the links of all loops."""
-        self._loops: weakref.WeakKeyDictionary[asyncio.AbstractEventLoop, _LoopLinks] = (
-            weakref.WeakKeyDictionary()
-        )
+        self._loops: weakref.WeakKeyDictionary[asyncio.AbstractEventLoop, _LoopLinks] = weakref.WeakKeyDictionary()
 
     async def run(self, op: Op[T]) -> T:
         """Run ``op`` to its end and return its result."""
         loop = asyncio.get_running_loop()
-        expires = 0.0
-        try:
-            held = self._loops[loop]
-        except KeyError:
-            held = self._loops[loop] = _LoopLinks()
-            await held.close_with_loop()
-        links = held.links
+        links = (self._loops.get(loop) or await self._begin(loop)).links
+        expires = loop.time() + self.deadline
+        first = True
         try:
             effect = op.send(None)
             while True:
                 if effect.__class__ is not Ask:
                     effect = step(op, await self._perform(effect, links, loop))
                     continue
-                # Only what follows a first request can be late before it is sent.
-                if not expires:
-                    expires = loop.time() + self.deadline
-                elif loop.time() > expires:
-                    effect = op.throw(NodeTimeout(effect.node, "no time left"))  # type: ignore[union-attr]
-                    continue
                 try:
-                    reply = await self._send(links, loop, effect.node, effect.request)  # type: ignore[union-attr]
+                    if first:  # the link's own timer bounds it
+                        first = False
+                        reply = await self._send(links, loop, effect.node, effect.request)
+                    else:
+                        reply = await self._send_within(links, loop, effect, expires)
                 except DistcacheError as error:
-                    reply = await self._failed(links, loop, effect, error)
-                    effect = step(op, reply)
+                    effect = step(op, await self._failed(links, loop, effect, error))
                 else:
                     effect = op.send(reply)
         except StopIteration as done:
             result: T = done.value
             return result
 
+    async def _begin(self, loop: asyncio.AbstractEventLoop) -> _LoopLinks:
+        held = self._loops[loop] = _LoopLinks()
+        await held.close_with_loop()
+        return held
+
+    async def _send_within(
+        self, links: dict[str, AsyncLink], loop: asyncio.AbstractEventLoop, ask: Any, expires: float
+    ) -> Any:
+        """Send a later request of an Op, with what is left of its deadline; running out of it is nobody's fault."""
+        try:
+            async with asyncio.timeout_at(expires):
+                return await self._send(links, loop, ask.node, ask.request)
+        except TimeoutError:
+            raise _OutOfTime(ask.node, "no time left") from None
+
     def _send(
         self, links: dict[str, AsyncLink], loop: asyncio.AbstractEventLoop, node: str, request: Request
     ) -> asyncio.Future[Any]:
         if node in self.health.down:
-            if writes := request.writes:
-                self.health.owe(node, writes)
+            if keys := request.replaces:
+                self.health.owe(node, keys)
             raise known_down(node)
         link = links.get(node)
         if link is None or link.broken:
             link = links[node] = AsyncLink(self.endpoints[node], loop)
         if request.__class__ is Fetch:
-            return link.fetch(request.key)  # type: ignore[attr-defined]
+            return link.fetch(request.key)
         return link.submit(request)
 
     async def _failed(
@@ -116,12 +126,12 @@ class AsyncDriver:
     ) -> object:
         """Repeat a request whose idle link turned out to be dead; else report the failure and return it."""
         request: Request = ask.request
-        if isinstance(error, NodeTimeout) and error.reason.startswith("link broke") and request.repeatable:
+        if isinstance(error, LinkBroken) and request.repeatable:
             try:
                 return await self._send(links, loop, ask.node, request)
             except DistcacheError as again:
                 error = again
-        report(self.health, request, error)
+        report(self.health, request, error, blame=not isinstance(error, _OutOfTime))
         return error
 
     async def _gather(
@@ -144,9 +154,7 @@ class AsyncDriver:
                 outcomes.append(await self._failed(links, loop, ask, error))
         return outcomes
 
-    async def _perform(
-        self, effect: Any, links: dict[str, AsyncLink], loop: asyncio.AbstractEventLoop
-    ) -> object:
+    async def _perform(self, effect: Any, links: dict[str, AsyncLink], loop: asyncio.AbstractEventLoop) -> object:
         """Perform an effect other than ``Ask``; return its outcome, or the exception the user's function raised."""
         if isinstance(effect, Gather):
             return await self._gather(effect.asks, links, loop)

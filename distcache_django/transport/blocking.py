@@ -20,7 +20,7 @@ from distcache_django.exceptions import DistcacheError, NodeTimeout
 from distcache_django.transport import fanout
 from distcache_django.transport.commands import ErrorReply, Wire
 from distcache_django.transport.endpoint import Endpoint
-from distcache_django.transport.health import Health, NeedsFallback, decode, known_down, report
+from distcache_django.transport.health import Health, LinkBroken, NeedsFallback, decode, known_down, report
 from distcache_django.transport.link import CHUNK, SMALL, Broken, Link
 
 __all__ = ["BlockingDriver"]
@@ -149,6 +149,7 @@ class BlockingDriver:
 
     def _ask_with_care(self, node: str, request: Request, expires: float, link: Link | None) -> Any:
         """Do what ``ask`` does, for all requests and links."""
+        fair = expires - time.monotonic() >= self.deadline / 2
         try:
             link = self._checked(link, node, request, expires)
             try:
@@ -156,7 +157,7 @@ class BlockingDriver:
             except Broken as error:
                 return self.again(link, request, expires, error)
         except DistcacheError as error:
-            report(self.health, request, error)
+            report(self.health, request, error, blame=fair)
             raise
 
     def _recover(self, link: Link, request: Request, expires: float, error: Exception) -> Any:
@@ -172,9 +173,10 @@ class BlockingDriver:
             report(self.health, request, failure)
             raise
 
-    def refuse(self, node: str, request: Request) -> Exception:
-        if writes := request.writes:
-            self.health.owe(node, writes)
+    def refuse(self, node: str, request: Request) -> DistcacheError:
+        """Return the error for a node that is known to be down, noting what it misses."""
+        if keys := request.replaces:
+            self.health.owe(node, keys)
         return known_down(node)
 
     def _held(self) -> _ThreadLinks:
@@ -227,10 +229,10 @@ class BlockingDriver:
         wire = link.wires[request.__class__]
         try:
             link.send_timed(wire.encode(request), expires)
-            if wire.count is None:
+            if wire.replies is None:
                 reply = link.read_timed(expires)
             else:
-                reply = [link.read_timed(expires) for _ in range(wire.count(request))]
+                reply = [link.read_timed(expires) for _ in range(wire.replies(request))]
         except BaseException:
             link.close()
             raise
@@ -263,8 +265,8 @@ class BlockingDriver:
         """Repeat a request whose idle link turned out to be dead; a new link that breaks is a failure."""
         node = link.endpoint.name
         if link.fresh or not request.repeatable:
-            raise NodeTimeout(node, f"link broke: {error}") from error
+            raise LinkBroken(node, f"link broke: {error}") from error
         try:
             return self._exchange(self.open(node, expires), request, expires)
         except Broken as again:
-            raise NodeTimeout(node, f"link broke: {again}") from again
+            raise LinkBroken(node, f"link broke: {again}") from again

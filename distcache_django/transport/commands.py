@@ -20,7 +20,7 @@ from distcache_django.exceptions import NodeRefused, NotAnInteger
 __all__ = ["NOT_SERVING", "WIRES", "ErrorReply", "Wire", "error_for", "pack", "wires_without"]
 
 #: Pack words into one command; hiredis's own stub knows tuples of one word only.
-pack: Callable[[tuple[Any, ...]], bytes] = hiredis.pack_command  # type: ignore[assignment]
+pack: Callable[[tuple[Any, ...]], bytes] = hiredis.pack_command
 
 #: First words of errors that say that a node does not serve at all at present, whatever it is asked.
 NOT_SERVING = frozenset({"LOADING", "MASTERDOWN", "CLUSTERDOWN", "BUSY", "NOAUTH"})
@@ -33,13 +33,13 @@ class ErrorReply(Exception):
 class Wire(NamedTuple):
     """Say how one kind of request travels.
 
-    ``decode`` gets the reply, or with ``count`` the list of that many replies, which may hold ``ErrorReply``.
+    ``decode`` gets the reply, or with ``replies`` the list of that many of them, which may hold ``ErrorReply``.
     ``sticky``: a node that once needed the fallback is not offered the first form again.
     """
 
     encode: Callable[[Any], bytes]
     decode: Callable[[Any], Any] | None = None
-    count: Callable[[Any], int] | None = None
+    replies: Callable[[Any], int] | None = None
     fallback: Wire | None = None
     fallback_on: tuple[str, ...] = ()
     sticky: bool = False
@@ -50,9 +50,7 @@ class Wire(NamedTuple):
 def error_for(node: str, request: requests.Request, message: str) -> Exception:
     """Return the exception that an error reply of ``node`` to ``request`` stands for."""
     if isinstance(request, requests.Increase) and ("not an integer" in message or "overflow" in message):
-        return NotAnInteger(
-            f"the value of key {request.key!r} is not an integer that can be counted: {message}"
-        )
+        return NotAnInteger(f"the value of key {request.key!r} is not an integer that can be counted: {message}")
     return NodeRefused(node, message)
 
 
@@ -67,16 +65,14 @@ def _fetch_many(request: requests.FetchMany) -> bytes:
 
 def _store(request: requests.Store) -> bytes:
     key = request.key.encode()
-    value = request.value
-    if value.__class__ is int:
-        value = b"%d" % value
+    value = request.value if isinstance(request.value, bytes) else b"%d" % request.value
     if request.ttl_ms is None:
-        return b"*3\r\n$3\r\nSET\r\n$%d\r\n%b\r\n$%d\r\n%b\r\n" % (len(key), key, len(value), value)  # type: ignore[arg-type]
+        return b"*3\r\n$3\r\nSET\r\n$%d\r\n%b\r\n$%d\r\n%b\r\n" % (len(key), key, len(value), value)
     ttl = b"%d" % request.ttl_ms
     return b"*5\r\n$3\r\nSET\r\n$%d\r\n%b\r\n$%d\r\n%b\r\n$2\r\nPX\r\n$%d\r\n%b\r\n" % (
         len(key),
         key,
-        len(value),  # type: ignore[arg-type]
+        len(value),
         value,
         len(ttl),
         ttl,
@@ -172,7 +168,7 @@ def _pipelined(_: Any) -> int:
     return 2
 
 
-_STORE_EACH = Wire(_store_each, _decode_stored_each, count=lambda request: len(request.items))
+_STORE_EACH = Wire(_store_each, _decode_stored_each, replies=lambda request: len(request.items))
 
 #: How each request travels on a server that has everything.
 WIRES: Mapping[type[requests.Request], Wire] = {
@@ -181,7 +177,7 @@ WIRES: Mapping[type[requests.Request], Wire] = {
     requests.FetchMany: Wire(_fetch_many, straight=True),
     requests.Exists: Wire(lambda r: pack((b"EXISTS", r.key)), bool, straight=True),
     requests.TimeToLive: Wire(lambda r: pack((b"PTTL", r.key)), straight=True),
-    requests.Inspect: Wire(_inspect, _decode_pair, count=_pipelined),
+    requests.Inspect: Wire(_inspect, _decode_pair, replies=_pipelined),
     requests.Store: Wire(_store, _decode_ok, straight=True),
     requests.StoreIf: Wire(_store_if, _decode_ok),
     requests.StoreMany: Wire(
@@ -195,7 +191,7 @@ WIRES: Mapping[type[requests.Request], Wire] = {
     requests.Increase: _Script("increase").wire(lambda r: (r.delta,)),
     requests.Expire: Wire(lambda r: pack((b"PEXPIRE", r.key, r.ttl_ms)), bool, straight=True),
     requests.Deadline: Wire(lambda r: pack((b"PEXPIREAT", r.key, r.unix_ms)), bool),
-    requests.Persist: Wire(_persist, _decode_persist, count=_pipelined),
+    requests.Persist: Wire(_persist, _decode_persist, replies=_pipelined),
     requests.Scan: Wire(_scan, _decode_scan),
     requests.Acquire: _Script("acquire").wire(lambda r: (r.nonce, r.ttl_ms or 0), _decode_token),
     requests.Release: _Script("release").wire(lambda r: (r.nonce,), bool),

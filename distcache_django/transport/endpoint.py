@@ -101,7 +101,7 @@ class Endpoint:
         writer: asyncio.StreamWriter = connection._writer
         connection._writer = connection._reader = None
         connection._parser.on_disconnect()
-        transport = writer.transport
+        transport: asyncio.Transport = writer.transport  # type: ignore[assignment]
         if not transport.is_reading():
             transport.resume_reading()
         return transport, writer

@@ -16,7 +16,7 @@ from distcache_django.core.effects import Ask
 from distcache_django.core.requests import Request
 from distcache_django.exceptions import DistcacheError, NodeTimeout
 from distcache_django.transport.commands import Wire
-from distcache_django.transport.health import NeedsFallback, decode, report
+from distcache_django.transport.health import LinkBroken, NeedsFallback, decode, report
 from distcache_django.transport.link import Broken, Link
 
 if TYPE_CHECKING:
@@ -39,17 +39,18 @@ class _Exchange:
         self.request = request
         self.wire: Wire = link.wires[request.__class__]
         self.rest = memoryview(self.wire.encode(request))
-        self.missing = 1 if self.wire.count is None else self.wire.count(request)
+        self.missing = 1 if self.wire.replies is None else self.wire.replies(request)
         self.replies: list[Any] = []
 
     @property
     def reply(self) -> Any:
-        return self.replies[0] if self.wire.count is None else self.replies
+        return self.replies[0] if self.wire.replies is None else self.replies
 
 
 def gather(driver: BlockingDriver, asks: Sequence[Ask], expires: float) -> list[Any]:
     """Return the outcome of each request, in order: its value, or the ``TransportError`` it failed with."""
     outcomes: list[Any] = [None] * len(asks)
+    fair = expires - time.monotonic() >= driver.deadline / 2
     exchanges: list[_Exchange] = []
     for index, ask in enumerate(asks):
         try:
@@ -62,7 +63,7 @@ def gather(driver: BlockingDriver, asks: Sequence[Ask], expires: float) -> list[
     else:
         _pump(exchanges, outcomes, expires)
     for exchange in exchanges:
-        _finish(driver, exchange, outcomes, expires)
+        outcomes[exchange.index] = _finish(driver, exchange, outcomes[exchange.index], expires, blame=fair)
     return outcomes
 
 
@@ -76,9 +77,7 @@ def _begin(driver: BlockingDriver, index: int, ask: Ask, expires: float) -> _Exc
         raise
 
 
-def _straight(
-    exchanges: list[_Exchange], outcomes: list[Any], driver: BlockingDriver, expires: float
-) -> None:
+def _straight(exchanges: list[_Exchange], outcomes: list[Any], driver: BlockingDriver, expires: float) -> None:
     for exchange in exchanges:
         try:
             exchange.link.send(exchange.rest.obj)  # type: ignore[arg-type]
@@ -106,21 +105,25 @@ def _pump(exchanges: list[_Exchange], outcomes: list[Any], expires: float) -> No
         poll.register(fileno, select.POLLIN | select.POLLOUT)
     while active:
         for fileno, exchange in list(active.items()):
-            try:
-                done = _advance(exchange)
-            except Broken as error:
-                outcomes[exchange.index] = error
-                done = True
-            if done:
+            if _settled(exchange, outcomes):
                 poll.unregister(fileno)
                 del active[fileno]
             elif not exchange.rest:
                 poll.modify(fileno, select.POLLIN)
         left = expires - time.monotonic()
         if active and (left <= 0 or not poll.poll(max(1, left * 1000))):
-            for exchange in active.values():
-                outcomes[exchange.index] = exchange.link.late()
-            return
+            break
+    for exchange in active.values():
+        outcomes[exchange.index] = exchange.link.late()
+
+
+def _settled(exchange: _Exchange, outcomes: list[Any]) -> bool:
+    """Advance one exchange; return whether it is done or broken."""
+    try:
+        return _advance(exchange)
+    except Broken as error:
+        outcomes[exchange.index] = error
+        return True
 
 
 def _advance(exchange: _Exchange) -> bool:
@@ -139,31 +142,33 @@ def _advance(exchange: _Exchange) -> bool:
     return True
 
 
-def _finish(driver: BlockingDriver, exchange: _Exchange, outcomes: list[Any], expires: float) -> None:
-    """Decode one exchange's replies, or repeat it where that is harmless; put its link back or close it."""
-    index, link, request = exchange.index, exchange.link, exchange.request
-    failure = outcomes[index]
+def _finish(
+    driver: BlockingDriver, exchange: _Exchange, failure: Exception | None, expires: float, *, blame: bool
+) -> Any:
+    """Return one exchange's value, repeating it where that is harmless, or the error it failed with.
+
+    Its link is put back or closed.
+    """
+    link, request = exchange.link, exchange.request
     try:
         if failure is None:
             driver.put(link)
-            outcomes[index] = decode(link.endpoint.name, request, exchange.wire, exchange.reply)
-            return
+            return _decoded(driver, exchange, expires)
         link.close()
         if not isinstance(failure, Broken):
             raise failure
-        outcomes[index] = driver.again(link, request, expires, failure)
-    except NeedsFallback:
-        outcomes[index] = _fall_back(driver, link, request, expires)
+        return driver.again(link, request, expires, failure)
     except DistcacheError as error:
-        report(driver.health, request, error)
-        outcomes[index] = error
-
-
-def _fall_back(driver: BlockingDriver, link: Link, request: Request, expires: float) -> Any:
-    try:
-        return driver.fall_back(link.endpoint.name, request, expires)
-    except Broken as error:
-        return NodeTimeout(link.endpoint.name, f"link broke: {error}")
-    except DistcacheError as error:
-        report(driver.health, request, error)
+        report(driver.health, request, error, blame=blame)
         return error
+
+
+def _decoded(driver: BlockingDriver, exchange: _Exchange, expires: float) -> Any:
+    node = exchange.link.endpoint.name
+    try:
+        return decode(node, exchange.request, exchange.wire, exchange.reply)
+    except NeedsFallback:
+        try:
+            return driver.fall_back(node, exchange.request, expires)
+        except Broken as error:
+            raise LinkBroken(node, f"link broke: {error}") from error

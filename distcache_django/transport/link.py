@@ -40,7 +40,7 @@ class Link:
     A link whose exchange failed is never used again: a late reply would answer the next request.
     """
 
-    __slots__ = ("timed_only", "endpoint", "feed", "fresh", "gets", "recv", "sendall", "sock", "wires")
+    __slots__ = ("endpoint", "feed", "fresh", "gets", "recv", "sendall", "sock", "timed_only", "wires")
 
     def __init__(self, endpoint: Endpoint, sock: socket.socket) -> None:
         self.endpoint = endpoint
@@ -160,6 +160,7 @@ class Link:
             raise self.late()
 
     def late(self) -> NodeTimeout:
+        """Return the error for an answer that did not come in time."""
         return NodeTimeout(self.endpoint.name, f"no answer within {self.endpoint.deadline:g} s")
 
     def drop_form(self, request: Request) -> None:

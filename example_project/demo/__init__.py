@@ -17,12 +17,9 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     load = parser.add_argument_group("load")
     load.add_argument("--trace", type=Path, metavar="FILE", help="replay this trace, packed (.xz) or not")
     load.add_argument("--seconds", type=_positive, help=f"how long to send (default: {DEFAULT_SECONDS:g})")
-    load.add_argument(
-        "--requests", type=_count, metavar="N", help="send N requests, spread over the seconds (then 10)"
-    )
-    load.add_argument(
-        "--clients", type=_count, default=6, help="how many clients send (default: %(default)s)"
-    )
+    load.add_argument("--requests", type=_count, metavar="N", help="send N requests, spread over the seconds (then 10)")
+    load.add_argument("--clients", type=_count, default=6, help="how many clients send (default: %(default)s)")
+    load.add_argument("--full-speed", action="store_true", help="after the warm-up too, send as fast as answers come")
     load.add_argument("--seed", type=int, default=1, help="what data and requests are drawn from")
     site = parser.add_argument_group("site")
     site.add_argument("--nodes", type=_nodes, default=4, help="how many cache nodes (default: %(default)s)")

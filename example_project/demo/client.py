@@ -33,9 +33,7 @@ class Connections:
         self._ports = {False: sync_port, True: async_port}
         self._open: dict[int, http.client.HTTPConnection] = {}
 
-    def send(
-        self, method: str, path: str, *, body: str = "", headers: dict[str, str], is_async: bool = False
-    ) -> Reply:
+    def send(self, method: str, path: str, *, body: str = "", headers: dict[str, str], is_async: bool = False) -> Reply:
         """Send a request and read its reply; raises OSError or HTTPException."""
         port = self._ports[is_async]
         connection = self._open.get(port)
@@ -143,9 +141,7 @@ class ShopClient:
         return self._connections.send("POST", path, body=body, headers={**self._trust, **form, **headers})
 
 
-def _checked(
-    visit: Visit, seconds: float, reply: Reply, promise: Promise | None, products: tuple[int, ...]
-) -> Answer:
+def _checked(visit: Visit, seconds: float, reply: Reply, promise: Promise | None, products: tuple[int, ...]) -> Answer:
     rows = _CACHED_ROWS.match(reply.cached_rows)
     hits, misses = (int(rows[1]), int(rows[2])) if rows else (0, 0)
     if promise is None:

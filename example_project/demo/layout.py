@@ -69,9 +69,7 @@ def _costs(outcome: dict[str, Any]) -> list[str]:
         extra = max(0.0, phase["misses"] - usual_misses * (phase["hits"] + phase["misses"]))
         slowest = f"{phase['slowest_ms']:.0f} ms ({phase['slowest_kind']})"
         untold = f"{phase['uninvalidated']} price changes it was not told of"
-        lines.append(
-            f"{name} ({node}): {extra:,.0f} more rows read from the database, slowest {slowest}, {untold}"
-        )
+        lines.append(f"{name} ({node}): {extra:,.0f} more rows read from the database, slowest {slowest}, {untold}")
     waiting = outcome["total"]["waiting"]
     share = percent(outcome["lost_node_share"])
     lines.append(f"{setting['killed']} owned {share} of the keys; the others kept theirs")

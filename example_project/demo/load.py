@@ -37,6 +37,7 @@ class Orders:
     seconds: float
     requests: int | None
     write_share: float
+    calm_share: float
     phases: list[tuple[str, float]]
     trace: str | None
 
@@ -54,8 +55,9 @@ class Turn:
 class Schedule:
     """Hand out turns, tell when a phase begins, and end. Threads may share it.
 
-    Without a number of requests clients go on as fast as answers come until the time is over, and time
-    decides the phase; with one, exactly so many turns are handed out, each due at its place in time.
+    With a number of requests exactly so many turns are handed out, each due at its place in time. Without one
+    the time decides the phase; clients go on as fast as answers come, or, after the first phase, at
+    `calm_share` of the rate that they reached in it: a site at its limit shows its limit, not its nodes.
     """
 
     def __init__(self, orders: Orders, tally: Tally) -> None:
@@ -66,35 +68,34 @@ class Schedule:
             traffic.from_trace(Path(orders.trace)) if orders.trace else traffic.drawn(orders.seed)
         )
         self._random = random.Random(f"{orders.seed}:writes")
-        self._ends = list(itertools.accumulate(share for _, share in orders.phases))
+        self._begins = [0.0, *itertools.accumulate(share for _, share in orders.phases)][:-1]
         self._handed_out = 0
         self._phase = -1
         self._started = time.perf_counter()
+        self._interval = orders.seconds / orders.requests if orders.requests else 0.0
+        self._next_due = 0.0
 
     def take(self) -> Turn | None:
         """Give the next turn, or None when all is done."""
         with self._lock:
             now = time.perf_counter() - self._started
-            done = self._share_done(now)
+            # A client that takes a turn early waits for it: the turn belongs to the time it is due.
+            due = max(now, self._next_due) if not self._orders.requests else self._next_due
+            done = self._handed_out / self._orders.requests if self._orders.requests else due / self._orders.seconds
             if done >= 1:
                 return None
-            while self._phase + 1 < len(self._ends) and done >= ([0.0, *self._ends][self._phase + 1]):
-                self._begin_next()
-            due = now
-            if self._orders.requests:
-                due = self._handed_out * self._orders.seconds / self._orders.requests
+            while self._phase + 1 < len(self._begins) and done >= self._begins[self._phase + 1]:
+                self._begin_next(now)
+            self._next_due = due + self._interval
             self._handed_out += 1
             is_write = self._random.random() < self._orders.write_share
             return Turn(next(self._visits), is_write, self._phase, self._started + due)
 
-    def _share_done(self, now: float) -> float:
-        if self._orders.requests:
-            return self._handed_out / self._orders.requests
-        return now / self._orders.seconds
-
-    def _begin_next(self) -> None:
+    def _begin_next(self, now: float) -> None:
         self._phase += 1
         self._tally.begin(self._phase, time.perf_counter())
+        if self._phase == 1 and self._orders.calm_share and not self._orders.requests:
+            self._interval = now / self._handed_out / self._orders.calm_share
         _emit(event="phase", index=self._phase)
 
 
@@ -126,9 +127,7 @@ def _start_clients(orders: Orders, schedule: Schedule, tally: Tally) -> list[thr
         connections = Connections(orders.sync_port, orders.async_port)
         client = ShopClient(connections, paths, ledger, token=orders.token, seed=orders.seed + number)
         arguments = (schedule, tally, client, connections)
-        threads.append(
-            threading.Thread(target=_run_client, args=arguments, name=f"client-{number}", daemon=True)
-        )
+        threads.append(threading.Thread(target=_run_client, args=arguments, name=f"client-{number}", daemon=True))
     for thread in threads:
         thread.start()
     return threads

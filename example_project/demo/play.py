@@ -23,6 +23,8 @@ from example_project.demo.progress import Progress, make_progress
 from example_project.demo.site import Site, load_data, open_database, site_environment
 
 WRITE_SHARE = 0.015
+# Of the rate reached in the warm-up: what is sent after it.
+CALM_SHARE = 0.6
 SECONDS_OF_COUNTED_RUN = 10.0
 NODE_CONFIG = {"maxmemory": "256mb", "maxmemory-policy": "volatile-lfu"}
 # Phase, share of the run, and the fault that begins it.
@@ -156,6 +158,7 @@ def _send(
         "seconds": seconds,
         "requests": options.requests,
         "write_share": WRITE_SHARE,
+        "calm_share": 0.0 if options.full_speed else CALM_SHARE,
         "phases": [(name, share) for name, share, _ in course],
         "trace": str(options.trace.resolve()) if options.trace else None,
     }

@@ -33,9 +33,7 @@ def build(
     setting: dict[str, Any],
 ) -> dict[str, Any]:
     """Join what the load generator and the nodes counted into one report."""
-    phases = [
-        {**phase, **_ratios(phase, nodes)} for phase, nodes in zip(result["phases"], lookups, strict=True)
-    ]
+    phases = [{**phase, **_ratios(phase, nodes)} for phase, nodes in zip(result["phases"], lookups, strict=True)]
     total = {name: sum(phase[name] for phase in phases) for name in _SUMMED}
     outcome = {
         "setting": setting,
@@ -131,9 +129,7 @@ def _kept(name: str, phase: dict[str, Any], steady: dict[str, Any]) -> list[Chec
     checks = []
     for label, key in (("hit ratio", "row_hit_ratio"), ("requests/s", "requests_per_second")):
         share = (phase[key] or 0.0) / steady[key] if steady[key] else 0.0
-        checks.append(
-            Check(f"{label}, {name}, of steady", percent(share), f">= {KEPT_SHARE:.0%}", share >= KEPT_SHARE)
-        )
+        checks.append(Check(f"{label}, {name}, of steady", percent(share), f">= {KEPT_SHARE:.0%}", share >= KEPT_SHARE))
     return checks
 
 

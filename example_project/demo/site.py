@@ -90,9 +90,7 @@ class Site:
             "--worker-tmp-dir",
             str(self._directory),
         ]
-        self.sync_port = self._serve(
-            [*gunicorn, "--bind", "fd://{}", "example_project.wsgi:application"], "wsgi"
-        )
+        self.sync_port = self._serve([*gunicorn, "--bind", "fd://{}", "example_project.wsgi:application"], "wsgi")
         self.async_port = self.sync_port
         if find_spec("uvicorn"):
             uvicorn = [
@@ -105,9 +103,7 @@ class Site:
                 "--lifespan",
                 "off",
             ]
-            self.async_port = self._serve(
-                [*uvicorn, "--fd", "{}", "example_project.asgi:application"], "asgi"
-            )
+            self.async_port = self._serve([*uvicorn, "--fd", "{}", "example_project.asgi:application"], "asgi")
         for port, child in zip((self.sync_port, self.async_port), self._children, strict=False):
             _wait_until_it_answers(port, child)
 
@@ -137,9 +133,7 @@ class Site:
         self._sockets.append(listener)
         arguments = [word.replace("{}", str(listener.fileno())) for word in command]
         log = self._directory / f"{name}.log"
-        self._children.append(
-            Child(arguments, environment=self._environment, log=log, passed=[listener.fileno()])
-        )
+        self._children.append(Child(arguments, environment=self._environment, log=log, passed=[listener.fileno()]))
         return int(listener.getsockname()[1])
 
 

@@ -34,9 +34,7 @@ def from_trace(path: Path) -> Iterator[Visit]:
 
 
 def _thing(kind: Kind) -> str:
-    return (
-        kind.name if kind.name in {"category", "brand", "customer", "search", "cart", "home"} else "product"
-    )
+    return kind.name if kind.name in {"category", "brand", "customer", "search", "cart", "home"} else "product"
 
 
 def _accesses(path: Path) -> Iterator[int]:

@@ -25,15 +25,11 @@ class ShopRows:
 
     def categories(self) -> Iterator[Category]:
         """Shelves, named by room and thing."""
-        return (
-            Category(pk=pk, name=name) for pk, name in _named(self.size.categories, plan.ROOMS, plan.THINGS)
-        )
+        return (Category(pk=pk, name=name) for pk, name in _named(self.size.categories, plan.ROOMS, plan.THINGS))
 
     def brands(self) -> Iterator[Brand]:
         """Makers."""
-        return (
-            Brand(pk=pk, name=name) for pk, name in _named(self.size.brands, plan.MAKERS, plan.LAST_NAMES)
-        )
+        return (Brand(pk=pk, name=name) for pk, name in _named(self.size.brands, plan.MAKERS, plan.LAST_NAMES))
 
     def products(self) -> Iterator[Product]:
         """Products: each shelf and each maker gets some, big and small ones."""

@@ -89,9 +89,7 @@ class Price(models.Model):
 class Inventory(models.Model):
     """How many pieces of a product are in stock."""
 
-    product = models.OneToOneField(
-        Product, on_delete=models.CASCADE, related_name="inventory", primary_key=True
-    )
+    product = models.OneToOneField(Product, on_delete=models.CASCADE, related_name="inventory", primary_key=True)
     quantity = models.IntegerField(default=0)
     shelf = models.CharField(max_length=16, blank=True)
 

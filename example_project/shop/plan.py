@@ -2,24 +2,16 @@
 
 from dataclasses import dataclass
 
-MATERIALS = (
-    "Oak Walnut Birch Steel Brass Copper Linen Cotton Wool Cork Slate Marble Glass Bamboo Felt Clay".split()
-)
-QUALITIES = (
-    "Light Quiet Folding Round Tall Narrow Classic Compact Sturdy Warm Bright Simple Rustic Modern".split()
-)
+MATERIALS = "Oak Walnut Birch Steel Brass Copper Linen Cotton Wool Cork Slate Marble Glass Bamboo Felt Clay".split()
+QUALITIES = "Light Quiet Folding Round Tall Narrow Classic Compact Sturdy Warm Bright Simple Rustic Modern".split()
 THINGS = (
     "Chair Table Lamp Shelf Kettle Bowl Mirror Clock Basket Blanket Cushion Stool Tray Vase Bench Desk"
     " Pot Pan Jug Rug Curtain Hook Rack Candle Frame Plate Mug Knife Board Ladder Trolley Box Tin"
 ).split()
 ROOMS = "Kitchen Study Garden Hall Bath Bedroom Workshop Balcony Cellar Nursery Parlour Attic".split()
 MAKERS = "Alder Brook Crane Dale Elm Fjord Grove Heath Isle Juniper Kestrel Larch Moor Pine".split()
-FIRST_NAMES = (
-    "Ada Ben Carla Dan Elif Femi Greta Hugo Ines Jan Kira Leo Mira Noor Otto Pia Rosa Sven Tara".split()
-)
-LAST_NAMES = (
-    "Adler Berg Costa Dahl Ebert Fink Gruber Holm Ito Jensen Kaya Lund Meyer Novak Okoye Reyes Sato".split()
-)
+FIRST_NAMES = "Ada Ben Carla Dan Elif Femi Greta Hugo Ines Jan Kira Leo Mira Noor Otto Pia Rosa Sven Tara".split()
+LAST_NAMES = "Adler Berg Costa Dahl Ebert Fink Gruber Holm Ito Jensen Kaya Lund Meyer Novak Okoye Reyes Sato".split()
 CITIES = "Aarhus Bergen Bremen Delft Ghent Graz Leeds Linz Lyon Malmö Porto Riga Turin Uppsala".split()
 LABELS = ("Single", "Pack of 3", "Pack of 10", "Box", "Club", "Trade", "Pallet", "Outlet")
 

@@ -49,9 +49,7 @@ class StampedRows(Generic[Row]):
     A read costs one round trip per node when everything hits.
     """
 
-    def __init__(
-        self, prefix: str, load_many: Callable[[list[int]], Mapping[int, Row]], *, timeout: int
-    ) -> None:
+    def __init__(self, prefix: str, load_many: Callable[[list[int]], Mapping[int, Row]], *, timeout: int) -> None:
         self._prefix = prefix
         self._load_many = load_many
         self._timeout = timeout

@@ -107,6 +107,8 @@ def interrupting_after(steps: int) -> Callable[..., None]:
     return interrupt
 
 
+# The link of an interrupted call is dropped, and its socket closes with it.
+@pytest.mark.filterwarnings("ignore:unclosed:ResourceWarning")
 def test_interrupted_call_leaves_the_next_ones_their_answers(caches: CacheHandler) -> None:
     cache = caches["default"]
     cache.set("k", "value")

@@ -118,7 +118,7 @@ def test_batch_gives_each_key_as_it_was_asked_for(cache: Any) -> None:
 
 def test_batch_of_unstorable_value_raises_its_error(cache: Any) -> None:
     with pytest.raises((TypeError, AttributeError)):
-        cache.set_many({"good": 1, "bad": (item for item in ())})
+        cache.set_many({"good": 1, "bad": iter(int, 1)})
 
 
 def test_incr_version_keeps_the_expiry(cache: Any, nodes: Nodes) -> None:
@@ -193,7 +193,9 @@ def test_clear_leaves_a_broker_alone(cache: Any, nodes: Nodes) -> None:
     assert [key for key in left if key.startswith((":1:", ":7:"))] == []
 
 
-@pytest.mark.parametrize(("own", "other"), [("", "blog"), ("shop", ""), ("shop", "shop2"), ("a*[b]?", "axbc"), ("s", "S")])
+@pytest.mark.parametrize(
+    ("own", "other"), [("", "blog"), ("shop", ""), ("shop", "shop2"), ("a*[b]?", "axbc"), ("s", "S")]
+)
 def test_clear_leaves_other_aliases_alone(make_cache: Callable[..., Any], own: str, other: str) -> None:
     mine, theirs = make_cache(KEY_PREFIX=own), make_cache(KEY_PREFIX=other)
     mine.set_many({"k": 1, "l": 2})

@@ -8,7 +8,6 @@ import ipaddress
 import pickle
 import uuid
 from collections import OrderedDict, defaultdict, deque, namedtuple
-from collections.abc import Callable
 from dataclasses import dataclass
 from typing import Any
 
@@ -116,7 +115,9 @@ def test_later_changes_of_a_stored_object_are_not_stored(cache: Any) -> None:
     assert cache.get("list") == [1]
 
 
-@pytest.mark.parametrize("value", [b"\x00" * MEGABYTES, "ü" * MEGABYTES, [0.5] * 100_000], ids=["bytes", "text", "list"])
+@pytest.mark.parametrize(
+    "value", [b"\x00" * MEGABYTES, "ü" * MEGABYTES, [0.5] * 100_000], ids=["bytes", "text", "list"]
+)
 def test_big_value_comes_back(cache: Any, value: object) -> None:
     cache.set("big", value)
     cache.set_many({"big-a": value, "small": 1})

@@ -102,9 +102,7 @@ def test_ring_suite_writes_a_complete_report() -> None:
     assert status == cli.OK
     assert report["schema"] == cli.SCHEMA
     assert report["seed"] == 5
-    assert (
-        report["command"] == "distcache benchmark ring --nodes 4 --rounds 4 --seconds 0.08 --runs 1 --seed 5"
-    )
+    assert report["command"] == "distcache benchmark ring --nodes 4 --rounds 4 --seconds 0.08 --runs 1 --seed 5"
     assert {
         "suite",
         "command",

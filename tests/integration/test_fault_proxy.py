@@ -140,9 +140,7 @@ def test_end_of_one_stream_leaves_the_other(proxy: FaultProxy, connect: type[Cli
     wait_until(lambda: proxy.connections == 0, what="the end of the link")
 
 
-def test_close_of_a_client_reaches_the_server(
-    server: EchoServer, proxy: FaultProxy, connect: type[Client]
-) -> None:
+def test_close_of_a_client_reaches_the_server(server: EchoServer, proxy: FaultProxy, connect: type[Client]) -> None:
     client = connect(proxy)
     client.ask(b"one")
 
@@ -282,9 +280,7 @@ def test_blackhole_hides_a_clients_crash_from_the_server(
     wait_until(lambda: server.links == 1, what="the end of the server's link")
 
 
-def test_half_open_links_stay_and_are_dead(
-    server: EchoServer, proxy: FaultProxy, connect: type[Client]
-) -> None:
+def test_half_open_links_stay_and_are_dead(server: EchoServer, proxy: FaultProxy, connect: type[Client]) -> None:
     client, leaving = connect(proxy), connect(proxy)
     client.ask(b"one"), leaving.ask(b"one")
 
@@ -319,9 +315,7 @@ def test_faults_replace_each_other(server: EchoServer, proxy: FaultProxy, connec
 
 
 def test_url_keeps_all_but_the_address(proxy: FaultProxy) -> None:
-    assert proxy.url_for("redis://me:p%40ss@10.0.0.1:6379/3?x=y") == (
-        f"redis://me:p%40ss@127.0.0.1:{proxy.port}/3?x=y"
-    )
+    assert proxy.url_for("redis://me:p%40ss@10.0.0.1:6379/3?x=y") == (f"redis://me:p%40ss@127.0.0.1:{proxy.port}/3?x=y")
     assert proxy.url_for("redis://10.0.0.1") == f"redis://127.0.0.1:{proxy.port}"
 
 

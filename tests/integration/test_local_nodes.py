@@ -332,9 +332,7 @@ def test_sigkilled_parent_leaves_no_process(request: pytest.FixtureRequest) -> N
     wait_until(lambda: all(is_gone(pid) for pid in family), seconds=20, what="the end of all servers")
 
 
-def test_sigkilled_parent_leaves_files_only_to_the_next_start(
-    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
-) -> None:
+def test_sigkilled_parent_leaves_files_only_to_the_next_start(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     script = (
         "from distcache_django.testing import LocalNode\n"
         "node = LocalNode('cache-a'); node.start(); print(node.pid, flush=True); input()"
@@ -441,9 +439,7 @@ def test_servers_are_named_by_the_environment(monkeypatch: pytest.MonkeyPatch) -
 
 
 @pytest.mark.parametrize("value", ["redis://:secret@h:1 secret", "a=redis://:secret@h:1 redis://h:2"])
-def test_bad_server_lists_are_refused_without_repeating_them(
-    value: str, monkeypatch: pytest.MonkeyPatch
-) -> None:
+def test_bad_server_lists_are_refused_without_repeating_them(value: str, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setenv("DISTCACHE_REDIS_URLS", value)
 
     with pytest.raises(ValueError, match="DISTCACHE_REDIS_URLS") as caught:
@@ -462,9 +458,7 @@ def run_suite(folder: Path, suite: str, **environment: str) -> str:
     clean = {k: v for k, v in os.environ.items() if not k.startswith(("DISTCACHE_", "DJANGO_", "PYTEST_"))}
     environment = {"PYTHONPATH": str(ROOT), "PYTEST_DISABLE_PLUGIN_AUTOLOAD": "1", **environment}
     command = [sys.executable, "-m", "pytest", "-c", os.devnull, f"--rootdir={folder}", "-ra", str(folder)]
-    result = subprocess.run(
-        command, env=clean | environment, capture_output=True, text=True, timeout=90, check=False
-    )
+    result = subprocess.run(command, env=clean | environment, capture_output=True, text=True, timeout=90, check=False)
     return result.stdout + result.stderr
 
 
@@ -513,9 +507,7 @@ def test_uses_urls(distcache_urls):
 """
 
 
-def test_named_servers_serve_tests_that_only_need_urls(
-    distcache_nodes: plugin.NodesFactory, tmp_path: Path
-) -> None:
+def test_named_servers_serve_tests_that_only_need_urls(distcache_nodes: plugin.NodesFactory, tmp_path: Path) -> None:
     local = distcache_nodes(1, password="p@ss")["cache-a"]
     url = local.url.removesuffix("0") + "5"
     ask(url, ("SET", "colour", "blue"))

@@ -120,9 +120,7 @@ def test_first_start_leaves_a_taken_port_to_its_owner(
     listener = socket.socket(fileno=os.dup(taken.fileno()))
     listener.listen()
     reservations = [taken]
-    monkeypatch.setattr(
-        postgres, "reserve_port", lambda: reservations.pop() if reservations else reserve_port()
-    )
+    monkeypatch.setattr(postgres, "reserve_port", lambda: reservations.pop() if reservations else reserve_port())
 
     with listener, own_postgres as server:
         assert reservations == []

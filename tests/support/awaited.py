@@ -9,7 +9,7 @@ import asyncio
 import inspect
 from collections.abc import Callable, Coroutine, Iterator
 from contextlib import contextmanager
-from typing import Any
+from typing import Any, Self
 
 from django.utils.module_loading import import_string
 
@@ -62,7 +62,7 @@ class AwaitedLock:
         member = getattr(self.awaited, name)
         return _routed(member) if callable(member) else member
 
-    def __enter__(self) -> "AwaitedLock":
+    def __enter__(self) -> Self:
         run(self.awaited.__aenter__())
         return self
 

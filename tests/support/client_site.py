@@ -41,7 +41,7 @@ async def aremember(request: HttpRequest) -> HttpResponse:
     return HttpResponse(",".join(said))
 
 
-class TenAMinute(SimpleRateThrottle):
+class TenAMinute(SimpleRateThrottle):  # type: ignore[misc]  # the framework has no types
     """Let ten requests a minute through for each address."""
 
     scope = "site"
@@ -52,7 +52,7 @@ class TenAMinute(SimpleRateThrottle):
         return f"throttle:{self.get_ident(request)}"
 
 
-class Throttled(APIView):
+class Throttled(APIView):  # type: ignore[misc]  # the framework has no types
     """Answer as long as the throttle lets it."""
 
     authentication_classes = ()

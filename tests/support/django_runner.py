@@ -11,7 +11,7 @@ import sys
 import traceback
 import unittest
 from pathlib import Path
-from typing import Any
+from typing import Any, cast
 from unittest import mock
 
 import django
@@ -83,7 +83,8 @@ class AwaitedTests:
         """Django patches `add`; the awaited twin asks `aadd`."""
         from django.core.cache import cache
 
-        with mock.patch.object(type(cache.awaited), "aadd", mock.AsyncMock(return_value=False)):
+        backend = type(cast("awaited.AwaitedCache", cache).awaited)
+        with mock.patch.object(backend, "aadd", mock.AsyncMock(return_value=False)):
             assert cache.get_or_set("key", "default") == "default"
 
 

@@ -49,7 +49,7 @@ class Nodes:
     def pttl(self, suffix: str, database: int = 0) -> int:
         """Return the milliseconds the only key with this ending has left: -1 without expiry, -2 when missing."""
         answers = [
-            cast("int", client.pttl(name))
+            client.pttl(name)
             for client in self.clients(database)
             for name in cast("Sequence[bytes]", client.keys(f"*{suffix}"))
         ]
@@ -62,5 +62,5 @@ class Nodes:
 
     def connections(self) -> int:
         """Return how many connections the nodes have between them, the observer's not counted."""
-        entries = [entry for client in self.clients() for entry in cast("list[dict[str, str]]", client.client_list())]
+        entries = [entry for client in self.clients() for entry in client.client_list()]
         return sum(entry["name"] != OBSERVER for entry in entries)

@@ -12,6 +12,7 @@ import sys
 
 import django
 from django.conf import settings
+from django.core.handlers.wsgi import WSGIHandler
 from django.http import HttpRequest, JsonResponse
 from django.urls import path
 
@@ -73,7 +74,7 @@ def _warm() -> bool:
 WARM = _warm()
 
 
-def _wsgi() -> object:
+def _wsgi() -> WSGIHandler:
     from django.core.wsgi import get_wsgi_application
 
     return get_wsgi_application()

@@ -57,7 +57,7 @@ class Site:
 
 
 @contextmanager
-def serving(server: str, setting: Mapping[str, Any], *, log: Path) -> Iterator[Site]:
+def serving(server: str, setting: Mapping[str, Any], *, log: Path, path: str = "echo") -> Iterator[Site]:
     """Run a server of COMMANDS on a free port until the block ends; its output goes to a file."""
     with socket.create_server(("127.0.0.1", 0), backlog=512) as listener, log.open("wb") as output:
         fd = listener.fileno()
@@ -71,7 +71,7 @@ def serving(server: str, setting: Mapping[str, Any], *, log: Path) -> Iterator[S
             stderr=output,
         )
         try:
-            yield Site(process.pid, listener.getsockname()[1], "aecho" if server == "uvicorn" else "echo")
+            yield Site(process.pid, listener.getsockname()[1], path)
         finally:
             process.send_signal(signal.SIGTERM)
             try:

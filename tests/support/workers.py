@@ -110,9 +110,14 @@ def main(task: str) -> None:
     from django.core.cache import cache
 
     cache.get("connected")
-    print("ready", flush=True)
+    _report("ready")
     assert sys.stdin.readline() == "go\n"
-    print(json.dumps(globals()[task](cache, **plan["arguments"])))
+    _report(json.dumps(globals()[task](cache, **plan["arguments"])))
+
+
+def _report(line: str) -> None:
+    sys.stdout.write(f"{line}\n")
+    sys.stdout.flush()
 
 
 if __name__ == "__main__":

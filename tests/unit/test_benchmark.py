@@ -1,4 +1,4 @@
-"""What the benchmark makes of its samples: figures, verdicts, table, picture and report."""
+"""What the benchmark makes of its samples: figures, verdicts, table and picture."""
 
 from __future__ import annotations
 
@@ -79,16 +79,12 @@ class TestFigures:
         assert figures.percentile([7], 0.99) == 7
 
     @pytest.mark.parametrize(("ordered", "fraction"), [([], 0.5), ([1], 1.5), ([1], -0.1)])
-    def test_percentile_of_nothing_or_beyond_the_ends_is_refused(
-        self, ordered: list[int], fraction: float
-    ) -> None:
+    def test_percentile_of_nothing_or_beyond_the_ends_is_refused(self, ordered: list[int], fraction: float) -> None:
         with pytest.raises(ValueError, match="percentile"):
             figures.percentile(ordered, fraction)
 
     @given(st.lists(st.integers(0, 10**9), min_size=1), st.floats(0, 1))
-    def test_percentile_is_a_sample_with_its_share_at_or_below(
-        self, samples: list[int], fraction: float
-    ) -> None:
+    def test_percentile_is_a_sample_with_its_share_at_or_below(self, samples: list[int], fraction: float) -> None:
         found = figures.percentile(sorted(samples), fraction)
         assert found in samples
         assert sum(sample <= found for sample in samples) >= fraction * len(samples) - 1e-6 * len(samples)
@@ -183,6 +179,7 @@ class TestGoals:
         assert self.row(rows, "django-redis shard")["verdict"] == "MISS"
         assert (self.row(rows, C_CLIENT)["value"], self.row(rows, C_CLIENT)["verdict"]) == (2.0, "MISS")
         assert self.row(rows, "django-redis")["beyond_floor"] == pytest.approx(21 / 5)
+        assert self.row(rows, "django-redis")["ceiling"] == pytest.approx(26 / 5)
 
     def test_a_rival_that_did_not_run_is_neither_met_nor_missed(self) -> None:
         rows = goals.compare({"get": {OURS_ONE: make_summary(10)}}, "same")
@@ -205,9 +202,7 @@ class TestGoals:
 
 class TestContenders:
     def test_contenders_keep_apart_on_shared_nodes(self) -> None:
-        urls = {
-            name: f"redis://127.0.0.1:{port}/0" for name, port in zip("abcd", range(7001, 7005), strict=True)
-        }
+        urls = {name: f"redis://127.0.0.1:{port}/0" for name, port in zip("abcd", range(7001, 7005), strict=True)}
         every = (*contenders.OURS, *contenders.PEERS)
         assert len({each.alias for each in every}) == len({each.name for each in every}) == len(every)
         shard = next(each for each in every if each.alias == "dredis4").settings(urls, "b3")

@@ -139,9 +139,7 @@ def test_compose_gives_the_shop_variables_that_it_reads(compose: dict[str, Any],
     environment = compose["services"][service]["environment"]
     settings = (ROOT / "example_project" / "settings.py").read_text()
 
-    unknown = [
-        name for name in environment if name != "DJANGO_SETTINGS_MODULE" and f'"{name}"' not in settings
-    ]
+    unknown = [name for name in environment if name != "DJANGO_SETTINGS_MODULE" and f'"{name}"' not in settings]
 
     assert unknown == []
     assert {entry.partition("=")[0] for entry in environment["DISTCACHE_REDIS_URLS"].split()} == NODES

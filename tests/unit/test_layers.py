@@ -58,9 +58,7 @@ def test_imports_point_down_only(checkout: Path) -> None:
         ("a_module_without_a_layer.py", "", "Imports point down only"),
     ],
 )
-def test_a_forbidden_import_breaks_its_contract(
-    checkout: Path, module: str, line: str, contract: str
-) -> None:
+def test_a_forbidden_import_breaks_its_contract(checkout: Path, module: str, line: str, contract: str) -> None:
     spoilt = checkout / PACKAGE.name / module
     spoilt.write_text(f'"""A module that breaks a rule."""\n\n{line}\n')
 
@@ -71,9 +69,7 @@ def test_a_forbidden_import_breaks_its_contract(
     assert any(text.startswith(contract) for text in broken), done.stdout + done.stderr
 
 
-@pytest.mark.parametrize(
-    "module", ["distcache_django", "distcache_django.core.ring", "distcache_django.testing"]
-)
+@pytest.mark.parametrize("module", ["distcache_django", "distcache_django.core.ring", "distcache_django.testing"])
 def test_importing_below_conf_loads_no_django(module: str) -> None:
     program = f"import sys, {module}; sys.exit(any(name.split('.')[0] == 'django' for name in sys.modules))"
 

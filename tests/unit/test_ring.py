@@ -237,9 +237,7 @@ def test_from_four_nodes_to_three_ring_moves_a_quarter_where_modulo_moves_three(
 def test_modulo_hashes_the_bytes_of_text():
     keys = [f"ключ:{index}" for index in range(100)]
     nodes = FOUR.nodes
-    assert modulo_movement(nodes, nodes[:3], keys) == modulo_movement(
-        nodes, nodes[:3], [key.encode() for key in keys]
-    )
+    assert modulo_movement(nodes, nodes[:3], keys) == modulo_movement(nodes, nodes[:3], [key.encode() for key in keys])
 
 
 def test_rebalance_lists_each_slot_that_changes_hands():
@@ -291,9 +289,7 @@ def test_ring_survives_pickling():
 
 def test_repr_names_nodes_and_placement():
     text = repr(HashRing({"b": 2, "a": 1}, zones={"a": "eu-1"}))
-    assert text.startswith(
-        "HashRing({'a': 1.0, 'b': 2.0}, virtual_nodes=160, zones={'a': 'eu-1'}, placement='"
-    )
+    assert text.startswith("HashRing({'a': 1.0, 'b': 2.0}, virtual_nodes=160, zones={'a': 'eu-1'}, placement='")
 
 
 @pytest.mark.parametrize(

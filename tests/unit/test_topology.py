@@ -143,9 +143,7 @@ def test_digest_is_equal_for_equal_topologies_only():
         Topology.build(NODES, replication_factor=2),
         Topology.build(NODES, virtual_nodes=161),
         ranged(),
-        Topology.of_ring(
-            RING.add_node("cache-e").remove_node("cache-a").add_node("cache-a").remove_node("cache-e")
-        ),
+        Topology.of_ring(RING.add_node("cache-e").remove_node("cache-a").add_node("cache-a").remove_node("cache-e")),
     ]
     digests = {base.digest, *(topology.digest for topology in others)}
     assert len(digests) == len(others) + 1
@@ -195,7 +193,5 @@ def test_lead_that_is_no_pattern_is_refused():
 
 @pytest.mark.parametrize("factor", [0, 5])
 def test_impossible_replication_factor_is_refused(factor):
-    with pytest.raises(
-        ValueError, match=f"replication factor {factor} is not between 1 and the number of nodes, 4"
-    ):
+    with pytest.raises(ValueError, match=f"replication factor {factor} is not between 1 and the number of nodes, 4"):
         Topology.build(NODES, replication_factor=factor)

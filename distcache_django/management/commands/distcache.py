@@ -9,7 +9,7 @@ from __future__ import annotations
 import argparse
 import importlib
 import sys
-from collections.abc import Mapping, Sequence
+from collections.abc import Mapping
 from functools import partial
 from typing import Any, NoReturn
 
@@ -38,7 +38,7 @@ class Command(BaseCommand):
 
     help = "Show, explain and examine the nodes behind a cache alias."
     # Settings that cannot work are reported by the sub-commands, with their exit code.
-    requires_system_checks: Sequence[str] = ()
+    requires_system_checks = ()
 
     def create_parser(self, prog_name: str, subcommand: str, **kwargs: Any) -> CommandParser:
         """Return Django's parser, with this command's exit code for wrong usage."""
@@ -64,7 +64,7 @@ class Command(BaseCommand):
         code, reason = self._delegated(name, options) if name in _DELEGATED else self._own(name, options)
         if code == OK:
             return
-        if self._called_from_command_line:
+        if getattr(self, "_called_from_command_line", False):
             sys.exit(code)
         raise CommandError(f"distcache {name}: {reason}", returncode=code)
 

@@ -80,8 +80,7 @@ class Screen:
         """Write rows under headers; a header that starts with ``>`` has its column aligned to the right."""
         names = [header.lstrip(">") for header in headers]
         widths = [
-            max(len(name), *(len(_text(row[i])) for row in rows)) if rows else len(name)
-            for i, name in enumerate(names)
+            max(len(name), *(len(_text(row[i])) for row in rows)) if rows else len(name) for i, name in enumerate(names)
         ]
         for row in [names, *rows]:
             cells = []
@@ -101,9 +100,10 @@ def bar(share: float, width: int = 8) -> str:
     return (_EIGHTHS[8] * whole + (_EIGHTHS[eighths] if eighths else "")).ljust(width)
 
 
-def count_text(number: int | None) -> str:
-    """Return a count with its thousands apart, or ``?``."""
-    return "?" if number is None else f"{number:,}".replace(",", " ")
+def count_text(number: int | None, noun: str = "") -> str:
+    """Return a count with its thousands apart, and with the noun in its plural if there is one; or ``?``."""
+    text = "?" if number is None else f"{number:,}".replace(",", " ")
+    return f"{text} {noun}{'' if number == 1 else 's'}" if noun else text
 
 
 def size_text(number: int | None) -> str:

@@ -67,9 +67,7 @@ def change_price(request: HttpRequest, pk: int, position: int) -> HttpResponse:
         raise Http404(f"product {pk} has no price {position}") from None
     answer = {"product": pk, "position": position, "amount": str(amount), "revision": change.revision}
     # 202: the price is committed, but a cache node that is away may still hold the old one when it is back.
-    return JsonResponse(
-        {**answer, "invalidated": change.is_invalidated}, status=200 if change.is_invalidated else 202
-    )
+    return JsonResponse({**answer, "invalidated": change.is_invalidated}, status=200 if change.is_invalidated else 202)
 
 
 def _price(price: PriceRow) -> dict[str, Any]:

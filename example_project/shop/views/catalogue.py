@@ -18,23 +18,19 @@ HOME_TIMEOUT = 60
 @cache_page(HOME_TIMEOUT)
 def home(request: HttpRequest) -> HttpResponse:
     """Show the shelves; the whole page is cached."""
-    return render(
-        request, "shop/home.html", {"categories": catalogue.categories(), "brands": catalogue.brands()}
-    )
+    return render(request, "shop/home.html", {"categories": catalogue.categories(), "brands": catalogue.brands()})
 
 
 @require_safe
 def category(request: HttpRequest, pk: int) -> HttpResponse:
     """Show one page of a category."""
-    name = _shelf_name(catalogue.categories(), pk)
-    return _list(request, name, partial(catalogue.category_page, pk))
+    return _list(request, catalogue.category_name(pk), partial(catalogue.category_page, pk))
 
 
 @require_safe
 def brand(request: HttpRequest, pk: int) -> HttpResponse:
     """Show one page of a brand."""
-    name = _shelf_name(catalogue.brands(), pk)
-    return _list(request, name, partial(catalogue.brand_page, pk))
+    return _list(request, catalogue.brand_name(pk), partial(catalogue.brand_page, pk))
 
 
 @require_safe
@@ -71,8 +67,10 @@ def find_product(pk: int) -> tuple[ProductRow, str]:
 
 
 def _list(
-    request: HttpRequest, title: str, page_of: Callable[[int], ListPage], *, query: str = ""
+    request: HttpRequest, title: str | None, page_of: Callable[[int], ListPage], *, query: str = ""
 ) -> HttpResponse:
+    if title is None:
+        raise Http404("no such shelf")
     page = page_of(_page_number(request))
     reading = catalogue.products.read(page["ids"])
     rows = [reading.rows[pk] for pk in page["ids"] if pk in reading.rows]
@@ -83,13 +81,6 @@ def _list(
 def _page_number(request: HttpRequest) -> int:
     text = request.GET.get("page", "1")
     return max(1, int(text)) if text.isdecimal() and len(text) < 6 else 1
-
-
-def _shelf_name(shelves: list[catalogue.Shelf], pk: int) -> str:
-    for shelf in shelves:
-        if shelf["id"] == pk:
-            return shelf["name"]
-    raise Http404(f"no shelf {pk}")
 
 
 def _marked(response: HttpResponse, verdict: str) -> HttpResponse:

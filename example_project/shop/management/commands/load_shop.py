@@ -28,19 +28,11 @@ class Command(BaseCommand):
 
     def add_arguments(self, parser: ArgumentParser) -> None:
         """Take the size and the seed."""
-        parser.add_argument(
-            "--products", type=int, default=2_000, help="how many products (default: %(default)s)"
-        )
-        parser.add_argument(
-            "--seed", type=int, default=1, help="what the rows are made from (default: %(default)s)"
-        )
-        parser.add_argument(
-            "--replace", action="store_true", help="delete what the shop holds, orders included"
-        )
+        parser.add_argument("--products", type=int, default=2_000, help="how many products (default: %(default)s)")
+        parser.add_argument("--seed", type=int, default=1, help="what the rows are made from (default: %(default)s)")
+        parser.add_argument("--replace", action="store_true", help="delete what the shop holds, orders included")
 
-        parser.add_argument(
-            "--if-empty", action="store_true", help="leave a shop of just so many products as it is"
-        )
+        parser.add_argument("--if-empty", action="store_true", help="leave a shop of just so many products as it is")
 
     def handle(self, *args: Any, **options: Any) -> None:
         """Load all rows in one transaction, or none."""

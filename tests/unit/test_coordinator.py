@@ -1,0 +1,523 @@
+"""One owner for every key, on nodes in memory: reads, writes, batches, outages, full nodes and redirection."""
+
+import pytest
+
+from distcache_django.core import requests
+from distcache_django.core.coordinator import REDIRECTED_TTL_MS, Coordinator
+from distcache_django.core.effects import Ask
+from distcache_django.core.topology import NodeSpec, Topology
+from distcache_django.exceptions import NodeRefused, NodeTimeout, NodeUnreachable
+from distcache_django.testing.memory import MemoryNodes
+
+NAMES = ("cache-a", "cache-b", "cache-c", "cache-d")
+TOPOLOGY = Topology.build({name: NodeSpec() for name in NAMES}, virtual_nodes=16)
+ALONE = Topology.build({"cache-a": NodeSpec()}, virtual_nodes=16)
+KEYS = [f"key:{number}" for number in range(40)]
+
+
+def key_of(node, serial=0):
+    """Return the serial-th of the keys that a node owns."""
+    return [key for key in (f"k{i}" for i in range(200)) if TOPOLOGY.owner(key) == node][serial]
+
+
+@pytest.fixture
+def nodes():
+    return MemoryNodes(NAMES)
+
+
+@pytest.fixture
+def coordinator():
+    return Coordinator(TOPOLOGY)
+
+
+@pytest.fixture
+def redirecting(nodes):
+    return Coordinator(TOPOLOGY, nodes.may_redirect)
+
+
+def fetched(nodes, coordinator, keys):
+    """Return what a batch found, by key, and the names of the nodes that failed."""
+    pieces, failures = nodes.run(coordinator.fetch_many(keys))
+    found = {keys[i]: raw for part, raws in pieces for i, raw in zip(part, raws, strict=True) if raw is not None}
+    return found, sorted(failure.node for failure in failures)
+
+
+def store_all(nodes, coordinator, value=b"v", ttl_ms=60_000):
+    left, failures = nodes.run(coordinator.store_many(KEYS, [value] * len(KEYS), ttl_ms))
+    assert (left, failures) == ([], [])
+
+
+# ---------------------------------------------------------------- one key
+
+
+@pytest.mark.parametrize("key", KEYS[:8])
+def test_a_key_is_read_where_it_was_written(nodes, coordinator, key):
+    nodes.run(coordinator.store(key, b"v", None))
+
+    assert nodes.run(coordinator.fetch(key)) == b"v"
+    assert [name for name in NAMES if key in nodes.nodes[name]] == [TOPOLOGY.owner(key)]
+
+
+def test_one_key_costs_one_request(nodes, coordinator):
+    for op in (
+        coordinator.store("k", b"v", None),
+        coordinator.fetch("k"),
+        coordinator.exists("k"),
+        coordinator.store_if("k", b"w", None, "NX"),
+        coordinator.remove("k"),
+    ):
+        nodes.requests.clear()
+        nodes.run(op)
+        assert len(nodes.requests) == 1
+
+
+def test_remove_and_exists_tell_whether_the_key_was_there(nodes, coordinator):
+    nodes.run(coordinator.store("k", b"v", None))
+
+    assert nodes.run(coordinator.exists("k")) is True
+    assert nodes.run(coordinator.remove("k")) is True
+    assert nodes.run(coordinator.remove("k")) is False
+    assert nodes.run(coordinator.exists("k")) is False
+
+
+def test_values_expire(nodes, coordinator):
+    nodes.run(coordinator.store("k", b"v", 1000))
+    nodes.advance(0.999)
+    assert nodes.run(coordinator.fetch("k")) == b"v"
+
+    nodes.advance(0.001)
+    assert nodes.run(coordinator.fetch("k")) is None
+
+
+@pytest.mark.parametrize(
+    ("condition", "present", "stored"),
+    [("NX", False, True), ("NX", True, False), ("XX", False, False), ("XX", True, True)],
+)
+def test_conditions_decide_whether_a_value_is_stored(nodes, coordinator, condition, present, stored):
+    if present:
+        nodes.run(coordinator.store("k", b"old", None))
+
+    assert nodes.run(coordinator.store_if("k", b"new", None, condition)) is stored
+    assert nodes.run(coordinator.fetch("k")) == (b"new" if stored else b"old" if present else None)
+
+
+# ---------------------------------------------------------------- batches
+
+
+def test_batches_go_to_each_owner_once(nodes, coordinator):
+    store_all(nodes, coordinator)
+    assert sorted(node for node, _ in nodes.requests) == list(NAMES)
+
+    assert fetched(nodes, coordinator, KEYS) == (dict.fromkeys(KEYS, b"v"), [])
+    assert nodes.run(coordinator.remove_many(KEYS)) == []
+    assert fetched(nodes, coordinator, KEYS) == ({}, [])
+
+
+def test_batches_of_no_keys_ask_nobody(nodes, coordinator):
+    assert nodes.run(coordinator.fetch_many([])) == ([], [])
+    assert nodes.run(coordinator.store_many([], [], 1000)) == ([], [])
+    assert nodes.run(coordinator.remove_many([])) == []
+    assert nodes.requests == []
+
+
+@pytest.mark.parametrize("fault", ["hang", "kill"])
+def test_a_failed_node_costs_a_batch_its_own_keys_only(nodes, coordinator, fault):
+    store_all(nodes, coordinator)
+    lost = {key for key in KEYS if TOPOLOGY.owner(key) == "cache-b"}
+    getattr(nodes, fault)("cache-b")
+
+    found, failed = fetched(nodes, coordinator, KEYS)
+    left, failures = nodes.run(coordinator.store_many(KEYS, [b"w"] * len(KEYS), None))
+
+    assert (set(found), failed) == (set(KEYS) - lost, ["cache-b"])
+    assert {KEYS[i] for i in left} == lost
+    assert [failure.node for failure in failures] == ["cache-b"]
+    assert [failure.node for failure in nodes.run(coordinator.remove_many(KEYS))] == ["cache-b"]
+
+
+def test_a_batch_for_one_failed_node_fails_as_a_batch(nodes, coordinator):
+    nodes.kill("cache-b")
+    key = key_of("cache-b")
+
+    pieces, failures = nodes.run(coordinator.fetch_many([key]))
+
+    assert (pieces, [failure.node for failure in failures]) == ([], ["cache-b"])
+
+
+def test_a_hung_node_costs_one_deadline_once(nodes, coordinator):
+    nodes.hang("cache-b")
+    began = nodes.now
+    for _ in range(5):
+        fetched(nodes, coordinator, KEYS)
+        with pytest.raises((NodeTimeout, NodeUnreachable)):
+            nodes.run(coordinator.fetch(key_of("cache-b")))
+
+    assert nodes.now - began == pytest.approx(nodes.deadline)
+    assert sum(node == "cache-b" for node, _ in nodes.requests) == 1
+
+
+# ---------------------------------------------------------------- outages
+
+
+def test_what_was_overwritten_or_deleted_during_an_outage_does_not_come_back(nodes, coordinator):
+    written, deleted, untouched = (key_of("cache-b", serial) for serial in range(3))
+    for key in (written, deleted, untouched):
+        nodes.run(coordinator.store(key, b"old", None))
+    nodes.kill("cache-b")
+    for op in (coordinator.store(written, b"new", None), coordinator.remove(deleted)):
+        with pytest.raises(NodeUnreachable):
+            nodes.run(op)
+
+    nodes.mend("cache-b")
+
+    assert nodes.run(coordinator.fetch(written)) is None
+    assert nodes.run(coordinator.fetch(deleted)) is None
+    assert nodes.run(coordinator.fetch(untouched)) == b"old"
+
+
+def test_a_write_that_a_hung_node_executes_late_does_not_undo_a_later_one(nodes, coordinator):
+    key = key_of("cache-b")
+    nodes.hang("cache-b")
+    with pytest.raises(NodeTimeout):
+        nodes.run(coordinator.store(key, b"first", None))
+    with pytest.raises(NodeUnreachable):
+        nodes.run(coordinator.remove(key))
+
+    nodes.mend("cache-b")
+
+    assert nodes.run(coordinator.fetch(key)) is None
+
+
+def test_clear_reaches_every_node_and_is_made_up_for_at_one_that_was_away(nodes, coordinator):
+    store_all(nodes, coordinator)
+    nodes.kill("cache-c")
+
+    removed, failures = nodes.run(coordinator.remove_matching("key:*"))
+
+    assert [failure.node for failure in failures] == ["cache-c"]
+    assert removed == len([key for key in KEYS if TOPOLOGY.owner(key) != "cache-c"])
+    nodes.mend("cache-c")
+    assert fetched(nodes, coordinator, KEYS) == ({}, [])
+
+
+def test_a_pattern_selects_what_is_listed_and_removed(nodes, coordinator):
+    for key in ("a:1", "a:2", "b:1", "[x]", "x"):
+        nodes.run(coordinator.store(key, b"v", None))
+
+    assert sorted(nodes.run(coordinator.scan("a:*"))[0]) == [b"a:1", b"a:2"]
+    assert nodes.run(coordinator.scan("\\[x\\]"))[0] == [b"[x]"]
+    assert sorted(nodes.run(coordinator.scan("[ab]:?"))[0]) == [b"a:1", b"a:2", b"b:1"]
+    assert nodes.run(coordinator.remove_matching("[^b]:*"))[0] == 2
+    assert sorted(nodes.run(coordinator.scan("*"))[0]) == [b"[x]", b"b:1", b"x"]
+
+
+def test_scans_of_many_pages_find_every_key(nodes, coordinator):
+    keys = [f"page:{number}" for number in range(4500)]
+    nodes.run(coordinator.store_many(keys, [b"v"] * len(keys), None))
+
+    assert sorted(nodes.run(coordinator.scan("page:*"))[0]) == sorted(key.encode() for key in keys)
+    assert nodes.run(coordinator.remove_matching("page:*")) == (len(keys), [])
+
+
+def test_a_node_that_fails_between_scan_and_removal_is_reported(nodes, coordinator):
+    store_all(nodes, coordinator)
+    op = coordinator.remove_matching("key:*")
+    effect = op.send(None)
+    while any(isinstance(ask.request, requests.Scan) for ask in effect.asks):
+        effect = op.send([nodes.run(ask_one(ask)) for ask in effect.asks])
+
+    with pytest.raises(StopIteration) as done:
+        op.send([NodeTimeout(ask.node, "late") for ask in effect.asks])
+
+    removed, failures = done.value.value
+    assert (removed, sorted(failure.node for failure in failures)) == (0, list(NAMES))
+
+
+def ask_one(ask):
+    return (yield ask)
+
+
+# ---------------------------------------------------------------- full nodes
+
+
+def test_a_refused_write_drops_the_value_it_would_have_replaced(nodes, coordinator):
+    key = key_of("cache-a")
+    nodes.run(coordinator.store(key, b"old", None))
+    nodes.refuse("cache-a")
+
+    with pytest.raises(NodeRefused) as caught:
+        nodes.run(coordinator.store(key, b"new", None))
+
+    assert caught.value.code == "OOM"
+    assert nodes.run(coordinator.fetch(key)) is None
+
+
+def test_a_refused_batch_drops_the_values_it_would_have_replaced(nodes, coordinator):
+    store_all(nodes, coordinator)
+    nodes.refuse("cache-a")
+    refused = {key for key in KEYS if TOPOLOGY.owner(key) == "cache-a"}
+
+    left, failures = nodes.run(coordinator.store_many(KEYS, [b"new"] * len(KEYS), None))
+
+    assert {KEYS[i] for i in left} == refused
+    assert [type(failure) for failure in failures] == [NodeRefused]
+    assert fetched(nodes, coordinator, KEYS) == (dict.fromkeys(set(KEYS) - refused, b"new"), [])
+
+
+def test_a_batch_that_is_refused_in_part_drops_the_old_values_of_that_part(coordinator):
+    """A server without MSETEX gets a SET for each key, and may run out of memory between two of them."""
+    first, second = key_of("cache-a"), key_of("cache-a", 1)
+    op = coordinator.store_many([first, second], [b"new", b"new"], None)
+    assert isinstance(op.send(None).request, requests.StoreMany)
+
+    effect = op.send([True, False])
+
+    assert isinstance(effect, Ask)
+    assert isinstance(effect.request, requests.Remove)
+    assert list(effect.request.keys) == [second]
+    with pytest.raises(StopIteration) as done:
+        op.send(1)
+    assert done.value.value[0] == [1]
+
+
+def test_a_refused_add_leaves_the_value_that_it_could_not_have_replaced(nodes, coordinator):
+    """``add`` is used as a lock: deleting the present value would give the lock to a second process."""
+    key = key_of("cache-a")
+    nodes.run(coordinator.store_if(key, b"holder", None, "NX"))
+    nodes.refuse("cache-a")
+
+    with pytest.raises(NodeRefused):
+        nodes.run(coordinator.store_if(key, b"rival", None, "NX"))
+
+    assert nodes.run(coordinator.fetch(key)) == b"holder"
+
+
+def test_a_node_that_dies_after_refusing_fails_the_write_with_the_refusal(nodes, coordinator):
+    key = key_of("cache-a")
+    op = coordinator.store(key, b"v", None)
+    op.send(None)
+    effect = op.throw(NodeRefused("cache-a", "OOM full"))
+    assert isinstance(effect.request, requests.Remove)
+
+    with pytest.raises(NodeRefused):
+        op.throw(NodeUnreachable("cache-a", "gone"))
+
+
+# ---------------------------------------------------------------- exclusive operations during outages
+
+
+@pytest.mark.parametrize("fault", ["hang", "kill"])
+@pytest.mark.parametrize(
+    "request_of",
+    [
+        lambda key: requests.Acquire(key, b"rival", 1000),
+        lambda key: requests.Prolong(key, b"rival", 1000),
+        lambda key: requests.Release(key, b"rival"),
+    ],
+    ids=["acquire", "prolong", "release"],
+)
+def test_a_try_for_a_lock_during_an_outage_does_not_free_it(nodes, coordinator, fault, request_of):
+    key = key_of("cache-b")
+    token = nodes.run(coordinator.ask_owner(key, requests.Acquire(key, b"holder", 60_000)))
+    getattr(nodes, fault)("cache-b")
+    for _ in range(2):  # the first finds out, the second knows
+        with pytest.raises((NodeTimeout, NodeUnreachable)):
+            nodes.run(coordinator.ask_owner(key, request_of(key)))
+
+    nodes.mend("cache-b")
+
+    assert nodes.run(coordinator.ask_owner(key, requests.Acquire(key, b"third", 1000))) is None
+    assert nodes.run(coordinator.ask_owner(key, requests.Acquire(key, b"holder", 60_000))) == token
+
+
+@pytest.mark.parametrize("fault", ["hang", "kill"])
+def test_an_add_during_an_outage_does_not_delete_what_was_there(nodes, coordinator, fault):
+    key = key_of("cache-b")
+    nodes.run(coordinator.store_if(key, b"holder", 60_000, "NX"))
+    getattr(nodes, fault)("cache-b")
+    for _ in range(2):
+        with pytest.raises((NodeTimeout, NodeUnreachable)):
+            nodes.run(coordinator.store_if(key, b"rival", 60_000, "NX"))
+
+    nodes.mend("cache-b")
+
+    assert nodes.run(coordinator.store_if(key, b"third", 60_000, "NX")) is False
+
+
+def test_any_node_answers_while_one_does(nodes, coordinator):
+    key = key_of("cache-a")
+    others = TOPOLOGY.preference_list(key)[1:]
+    assert nodes.run(coordinator.any_node_answers(key)) is True
+
+    for name in others[:-1]:
+        nodes.kill(name)
+    assert nodes.run(coordinator.any_node_answers(key)) is True
+
+    nodes.kill(others[-1])
+    assert nodes.run(coordinator.any_node_answers(key)) is False
+    assert "cache-a" not in {node for node, _ in nodes.requests}
+
+
+# ---------------------------------------------------------------- redirection
+
+
+@pytest.mark.parametrize("fault", ["hang", "kill"])
+def test_redirected_values_are_read_where_they_were_written(nodes, redirecting, fault):
+    key = key_of("cache-b")
+    getattr(nodes, fault)("cache-b")
+
+    nodes.run(redirecting.store(key, b"v", None))
+
+    assert nodes.run(redirecting.fetch(key)) == b"v"
+    assert nodes.run(redirecting.exists(key)) is True
+    assert key in nodes.nodes[TOPOLOGY.preference_list(key)[1]]
+
+
+@pytest.mark.parametrize(("ttl_ms", "kept_ms"), [(None, REDIRECTED_TTL_MS), (60_000, REDIRECTED_TTL_MS), (500, 500)])
+def test_redirected_values_live_ten_seconds_at_most(nodes, redirecting, ttl_ms, kept_ms):
+    keys = [key for key in KEYS if TOPOLOGY.owner(key) == "cache-b"]
+    nodes.kill("cache-b")
+
+    nodes.run(redirecting.store(keys[0], b"v", ttl_ms))
+    nodes.run(redirecting.store_many(keys[1:], [b"v"] * len(keys[1:]), ttl_ms))
+
+    for key in keys:
+        home = nodes.nodes[TOPOLOGY.preference_list(key)[1]]
+        assert home.execute(requests.TimeToLive(key)) == kept_ms
+
+
+def test_redirection_takes_the_first_node_that_answers(nodes, redirecting):
+    key = key_of("cache-b")
+    first, second, _ = TOPOLOGY.preference_list(key)[1:]
+    nodes.kill("cache-b")
+    nodes.kill(first)
+
+    nodes.run(redirecting.store(key, b"v", None))
+
+    assert key in nodes.nodes[second]
+
+
+def test_redirected_batches_reach_the_next_nodes(nodes, redirecting):
+    nodes.kill("cache-b")
+
+    left, failures = nodes.run(redirecting.store_many(KEYS, [b"v"] * len(KEYS), None))
+
+    assert (left, failures) == ([], [])
+    assert fetched(nodes, redirecting, KEYS) == (dict.fromkeys(KEYS, b"v"), [])
+
+
+def test_a_redirected_delete_removes_the_copy_and_is_not_acknowledged(nodes, redirecting):
+    key = key_of("cache-b")
+    nodes.kill("cache-b")
+    nodes.run(redirecting.store(key, b"v", None))
+
+    with pytest.raises(NodeUnreachable):
+        nodes.run(redirecting.remove(key))
+
+    assert nodes.run(redirecting.fetch(key)) is None
+
+
+def test_a_redirected_batch_of_deletes_is_not_acknowledged_either(nodes, redirecting):
+    key, other = key_of("cache-b"), key_of("cache-a")
+    nodes.kill("cache-b")
+
+    failures = nodes.run(redirecting.remove_many([key, other]))
+
+    assert [failure.node for failure in failures] == ["cache-b"]
+
+
+def test_a_batch_fails_when_nobody_can_take_over(nodes, redirecting):
+    for name in NAMES:
+        nodes.kill(name)
+
+    _, failures = nodes.run(redirecting.fetch_many(KEYS))
+    left, store_failures = nodes.run(redirecting.store_many(KEYS, [b"v"] * len(KEYS), None))
+
+    assert {failure.node for failure in failures} == set(NAMES)
+    assert left == list(range(len(KEYS)))
+    assert {failure.node for failure in store_failures} == set(NAMES)
+
+
+def test_a_batch_fails_when_the_next_nodes_turn_out_to_be_down_too(nodes, redirecting):
+    keys = [key for key in KEYS if TOPOLOGY.owner(key) == "cache-b"]
+    for name in NAMES:
+        nodes.kill(name)
+
+    _, failures = nodes.run(redirecting.fetch_many(keys))
+
+    assert failures
+
+
+def test_a_cluster_of_one_has_nowhere_to_redirect_to():
+    nodes = MemoryNodes(["cache-a"])
+    coordinator = Coordinator(ALONE, nodes.may_redirect)
+    nodes.kill("cache-a")
+
+    with pytest.raises(NodeUnreachable):
+        nodes.run(coordinator.fetch("k"))
+    assert [failure.node for failure in nodes.run(coordinator.fetch_many(["k"]))[1]] == ["cache-a"]
+
+
+@pytest.mark.parametrize(
+    "op_of",
+    [
+        lambda c, key: c.store_if(key, b"v", None, "NX"),
+        lambda c, key: c.store_if(key, b"v", None, "XX"),
+        lambda c, key: c.ask_owner(key, requests.Increase(key, 1)),
+        lambda c, key: c.ask_owner(key, requests.Acquire(key, b"n", 1000)),
+        lambda c, key: c.ask_owner(key, requests.Release(key, b"n")),
+    ],
+    ids=["add", "set-xx", "incr", "acquire", "release"],
+)
+def test_exclusive_operations_are_never_redirected(nodes, redirecting, op_of):
+    key = key_of("cache-b")
+    nodes.kill("cache-b")
+
+    with pytest.raises(NodeUnreachable):
+        nodes.run(op_of(redirecting, key))
+
+    assert {node for node, _ in nodes.requests} == {"cache-b"}
+
+
+def test_refusals_are_not_redirected(nodes, redirecting):
+    key = key_of("cache-a")
+    nodes.refuse("cache-a")
+
+    with pytest.raises(NodeRefused):
+        nodes.run(redirecting.store(key, b"v", None))
+    left, failures = nodes.run(redirecting.store_many([key, key_of("cache-b")], [b"v", b"v"], None))
+
+    assert (left, [type(failure) for failure in failures]) == ([0], [NodeRefused])
+    assert not any(key in nodes.nodes[name] for name in NAMES)
+
+
+def test_a_node_that_has_just_returned_is_not_redirected_from(nodes, redirecting):
+    """What the last outage left at the next node may be older than what its owner acknowledged since."""
+    key = key_of("cache-b")
+    nodes.kill("cache-b")
+    nodes.run(redirecting.store(key, b"during", None))
+    nodes.mend("cache-b")
+    nodes.run(redirecting.store(key, b"after", None))
+    nodes.kill("cache-b")
+
+    with pytest.raises(NodeUnreachable):
+        nodes.run(redirecting.fetch(key))
+    assert [failure.node for failure in nodes.run(redirecting.fetch_many([key]))[1]] == ["cache-b"]
+
+    nodes.advance(REDIRECTED_TTL_MS / 1000 + 0.001)
+    assert nodes.run(redirecting.fetch(key)) is None
+
+
+def test_a_redirected_value_that_was_deleted_elsewhere_does_not_come_back(nodes, redirecting):
+    """Two nodes are down when it is written, one when it is deleted, two again when it is read."""
+    key = key_of("cache-b")
+    first = TOPOLOGY.preference_list(key)[1]
+    nodes.kill("cache-b")
+    nodes.kill(first)
+    nodes.run(redirecting.store(key, b"v", None))
+    nodes.mend(first)
+    with pytest.raises(NodeUnreachable):
+        nodes.run(redirecting.remove(key))
+    nodes.kill(first)
+
+    assert nodes.run(redirecting.fetch(key)) is None
