@@ -12,7 +12,6 @@ from distcache_django.backends.client import ClientAccess
 from distcache_django.backends.extras import Extras
 from distcache_django.backends.locks import Lock
 from distcache_django.backends.operations import Operations
-from distcache_django.backends.policy import Policy
 from distcache_django.core.topology import Topology
 from distcache_django.runtime import runtime_for
 
@@ -45,7 +44,7 @@ class SyncCache(BaseCache):
             raise AttributeError(f"{type(self).__name__!r} object has no attribute {name!r}")
         runtime = self._runtime = runtime_for(self._location, self._params)
         cluster = runtime.cluster
-        self._ops = Operations(self, runtime, Policy(runtime.settings.on_unavailable, cluster.count))
+        self._ops = Operations(self, runtime)
         self._extras = Extras(self._ops)
         self._run = cluster.run
         self._arun = cluster.arun
@@ -242,7 +241,7 @@ class SyncCache(BaseCache):
     def handle_node_failure(self, name: str) -> None:
         """Take a node off the requests' way of this process now; it comes back when it answers again.
 
-        :raises KeyError: if there is no node of this name.
+        :raises ValueError: if there is no node of this name.
         """
         self._runtime.cluster.handle_node_failure(name)
 

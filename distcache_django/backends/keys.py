@@ -44,10 +44,11 @@ class KeySpace:
         self.full = self._plain if plain else self._as_overridden
 
     def _plain(self, key: Any, version: Any) -> str:
-        if version is None and self._cache.version == self._version:
+        cache = self._cache
+        if version is None and cache.version == self._version and cache.key_prefix is self._prefix:
             full = f"{self._default_lead}{key}"
-        else:
-            full = f"{self._prefix}:{self._cache.version if version is None else version}:{key}"
+        else:  # Django lets both be set on the object at any time
+            full = f"{cache.key_prefix}:{cache.version if version is None else version}:{key}"
         # Printable text without a space is the common case and quick to tell; the rest is looked at closely.
         if not (full.isprintable() and " " not in full and len(full) <= MEMCACHE_MAX_KEY_LENGTH):
             _warn(full)
@@ -57,7 +58,7 @@ class KeySpace:
         """Return the full keys of ``keys``, checking them all at once where they are as they should be."""
         if self.full != self._plain:
             return [self.full(key, version) for key in keys]
-        lead = f"{self._prefix}:{self._cache.version if version is None else version}:"
+        lead = f"{self._cache.key_prefix}:{self._cache.version if version is None else version}:"
         fulls = [f"{lead}{key}" for key in keys]
         joined = "".join(fulls)
         if not (joined.isprintable() and " " not in joined and len(max(fulls, key=len)) <= MEMCACHE_MAX_KEY_LENGTH):
@@ -77,7 +78,7 @@ class KeySpace:
     def reverse(self, full: str) -> str:
         """Return the user's key of a full key that the default key function made."""
         if self._cache.key_func is default_key_func:
-            return full[len(self._prefix) + 1 :].split(":", 1)[1]
+            return full[len(self._cache.key_prefix) + 1 :].split(":", 1)[1]
         return full
 
 

@@ -13,7 +13,7 @@ from typing import Any
 from django.core.cache.backends.base import DEFAULT_TIMEOUT, BaseCache
 
 from distcache_django.backends.keys import KeySpace
-from distcache_django.backends.policy import Policy, unavailable
+from distcache_django.runtime.policy import unavailable
 from distcache_django.core.effects import Load, Op
 from distcache_django.core.requests import Expire, Increase, Inspect, Persist
 from distcache_django.exceptions import CodecError, InvalidDistcacheConfig, TransportError
@@ -37,10 +37,10 @@ MISSING = _Missing()
 class Operations:
     """Build the Ops of one cache object."""
 
-    def __init__(self, cache: BaseCache, runtime: CacheRuntime, policy: Policy) -> None:
+    def __init__(self, cache: BaseCache, runtime: CacheRuntime) -> None:
         self.cache = cache
         self.keys = KeySpace(cache)
-        self.policy = policy
+        self.policy = runtime.policy
         self.coordinator = runtime.coordinator
         self.settings = runtime.settings
         self._all_down = runtime.cluster.all_down

@@ -30,6 +30,7 @@ WAITED_NS = 100_000_000
 _VALUE = "v" * 100
 _TIMEOUT = 600
 _GIVE_UP = 10.0
+_WAITS_SHOWN = 20
 _POLL = 0.01
 
 
@@ -218,6 +219,8 @@ def _figures(logs: Sequence[Log], setting: Setting, broken: int, mended: int) ->
         "slowest_ms": max(call.duration for thread in later for call in thread) / 1e6,
         "waited": sum(waits),
         "waited_per_thread": max(waits),
+        "waits": _describe_waits(later, broken),
+        "outage_s": (mended - broken) / 1e9,
         "errors": sum(call.outcome == FAILED for call in everything),
         "error": next((log.error for log in logs if log.error), ""),
         "not_stored": sum(call.outcome == NOT_STORED for call in during),
@@ -229,6 +232,19 @@ def _figures(logs: Sequence[Log], setting: Setting, broken: int, mended: int) ->
         "hit_kept": ratio(_hit_ratio(during), _hit_ratio(before)),
         "p99_ratio": ratio(_p99(settled), _p99(before)) if settled and before else None,
     }
+
+
+def _describe_waits(threads: Sequence[Sequence[Call]], broken: int) -> list[dict[str, float]]:
+    """Return the first calls that waited: which thread, how long after the fault they began, how long they
+    took.
+    """
+    found = [
+        {"thread": number, "at_s": (call.start - broken) / 1e9, "took_ms": call.duration / 1e6}
+        for number, thread in enumerate(threads)
+        for call in thread
+        if call.duration >= WAITED_NS
+    ]
+    return sorted(found, key=lambda wait: wait["at_s"])[:_WAITS_SHOWN]
 
 
 def _hit_ratio(calls: Sequence[Call]) -> float:

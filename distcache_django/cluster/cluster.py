@@ -67,9 +67,10 @@ class Cluster:
     def handle_node_failure(self, node: str, reason: str = "reported as failed") -> None:
         """Take ``node`` off the requests' way now; it is probed and comes back when it answers.
 
-        :raises KeyError: if there is no node of this name.
+        :raises ValueError: if there is no node of this name.
         """
-        self.endpoints[node]
+        if node not in self.endpoints:
+            raise ValueError(f"there is no node {node!r}; the nodes are {', '.join(self.endpoints)}")
         self.board.failed(node, reason)
 
     def all_down(self) -> bool:

@@ -22,6 +22,7 @@ from distcache_django.conf import CacheSettings, parse
 from distcache_django.conf.plugins import SAFE_SERIALIZERS, compressors_for, serializers_for
 from distcache_django.core.coordinator import Coordinator
 from distcache_django.exceptions import InvalidDistcacheConfig
+from distcache_django.runtime.policy import Policy
 
 __all__ = ["CacheRuntime", "forget_configuration", "runtime_for"]
 
@@ -34,6 +35,7 @@ class CacheRuntime:
     cluster: Cluster
     coordinator: Coordinator
     codec: Codec
+    policy: Policy
 
 
 _lock = threading.Lock()  # guards the two tables
@@ -67,8 +69,15 @@ def _make(location: object, params: Mapping[str, Any]) -> CacheRuntime:
         _living.add(cluster)
     if settings.pattern is not None:
         cluster.board.patterns.add(settings.pattern)
-    coordinator = Coordinator(settings.topology, cluster.may_redirect if settings.redirect else None)
-    return CacheRuntime(settings, cluster, coordinator, _make_codec(settings, params.get("OPTIONS", {})))
+    if settings.redirect:
+        settings.topology.ring.preference_lists  # noqa: B018 - made now, so that no failing request pays for it
+    return CacheRuntime(
+        settings,
+        cluster,
+        Coordinator(settings.topology, cluster.may_redirect if settings.redirect else None),
+        _make_codec(settings, params.get("OPTIONS", {})),
+        Policy(settings.on_unavailable, cluster.count),
+    )
 
 
 def _make_cluster(settings: CacheSettings) -> Cluster:

@@ -65,11 +65,15 @@ class AsyncDriver:
     def forget(self) -> None:
         """Drop the links of all loops."""
         self._loops: weakref.WeakKeyDictionary[asyncio.AbstractEventLoop, _LoopLinks] = weakref.WeakKeyDictionary()
+        #: The loop that ran the last Op and its links: most processes have one, and a weak look-up costs more.
+        self._last: tuple[asyncio.AbstractEventLoop | None, dict[str, AsyncLink]] = (None, {})
 
     async def run(self, op: Op[T]) -> T:
         """Run ``op`` to its end and return its result."""
         loop = asyncio.get_running_loop()
-        links = (self._loops.get(loop) or await self._begin(loop)).links
+        last_loop, links = self._last
+        if last_loop is not loop:
+            links = await self._links_of(loop)
         expires = loop.time() + self.deadline
         first = True
         try:
@@ -92,10 +96,13 @@ class AsyncDriver:
             result: T = done.value
             return result
 
-    async def _begin(self, loop: asyncio.AbstractEventLoop) -> _LoopLinks:
-        held = self._loops[loop] = _LoopLinks()
-        await held.close_with_loop()
-        return held
+    async def _links_of(self, loop: asyncio.AbstractEventLoop) -> dict[str, AsyncLink]:
+        held = self._loops.get(loop)
+        if held is None:
+            held = self._loops[loop] = _LoopLinks()
+            await held.close_with_loop()
+        self._last = (loop, held.links)
+        return held.links
 
     async def _send_within(
         self, links: dict[str, AsyncLink], loop: asyncio.AbstractEventLoop, ask: Any, expires: float

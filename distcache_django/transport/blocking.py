@@ -202,7 +202,7 @@ class BlockingDriver:
     def put(self, link: Link) -> None:
         """Put a link back after a whole exchange."""
         link.fresh = False
-        self._local.held.links[link.endpoint.name] = link
+        self._held().links[link.endpoint.name] = link
 
     def open(self, node: str, expires: float) -> Link:
         """Open a new link within what is left of the deadline."""

@@ -22,6 +22,8 @@ from example_project.demo.pages import PathFinder, Visit
 from example_project.demo.tally import Answer, Tally
 
 PROGRESS_INTERVAL = 0.5
+# The part of the first phase after which its rate is measured.
+LATE_WARM_UP = 0.6
 
 
 @dataclass(frozen=True, slots=True)
@@ -57,7 +59,7 @@ class Schedule:
 
     With a number of requests exactly so many turns are handed out, each due at its place in time. Without one
     the time decides the phase; clients go on as fast as answers come, or, after the first phase, at
-    `calm_share` of the rate that they reached in it: a site at its limit shows its limit, not its nodes.
+    `calm_share` of the rate at its end: a site at its limit shows its limit, not its nodes.
     """
 
     def __init__(self, orders: Orders, tally: Tally) -> None:
@@ -74,28 +76,39 @@ class Schedule:
         self._started = time.perf_counter()
         self._interval = orders.seconds / orders.requests if orders.requests else 0.0
         self._next_due = 0.0
+        self._late_warm_up: tuple[float, int] | None = None
 
     def take(self) -> Turn | None:
         """Give the next turn, or None when all is done."""
         with self._lock:
             now = time.perf_counter() - self._started
-            # A client that takes a turn early waits for it: the turn belongs to the time it is due.
-            due = max(now, self._next_due) if not self._orders.requests else self._next_due
-            done = self._handed_out / self._orders.requests if self._orders.requests else due / self._orders.seconds
+            due, done = self._place_next(now)
             if done >= 1:
                 return None
             while self._phase + 1 < len(self._begins) and done >= self._begins[self._phase + 1]:
                 self._begin_next(now)
+            if self._late_warm_up is None and done >= self._begins[1] * LATE_WARM_UP:
+                self._late_warm_up = (now, self._handed_out)
             self._next_due = due + self._interval
             self._handed_out += 1
             is_write = self._random.random() < self._orders.write_share
             return Turn(next(self._visits), is_write, self._phase, self._started + due)
 
+    def _place_next(self, now: float) -> tuple[float, float]:
+        """Say when the next turn is due, and which share of the run is over by then."""
+        if self._orders.requests:
+            return self._next_due, self._handed_out / self._orders.requests
+        # A site that is too slow for the rate gets no backlog to catch up with.
+        due = max(now, self._next_due)
+        return due, due / self._orders.seconds
+
     def _begin_next(self, now: float) -> None:
         self._phase += 1
         self._tally.begin(self._phase, time.perf_counter())
-        if self._phase == 1 and self._orders.calm_share and not self._orders.requests:
-            self._interval = now / self._handed_out / self._orders.calm_share
+        if self._phase == 1 and self._orders.calm_share and self._late_warm_up and not self._orders.requests:
+            since, count = self._late_warm_up
+            rate = max(self._handed_out - count, 1) / (now - since)
+            self._interval = 1 / (rate * self._orders.calm_share)
         _emit(event="phase", index=self._phase)
 
 

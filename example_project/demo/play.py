@@ -23,18 +23,18 @@ from example_project.demo.progress import Progress, make_progress
 from example_project.demo.site import Site, load_data, open_database, site_environment
 
 WRITE_SHARE = 0.015
-# Of the rate reached in the warm-up: what is sent after it.
-CALM_SHARE = 0.6
+# What is sent after the warm-up, of the rate reached at its end.
+CALM_SHARE = 0.7
 SECONDS_OF_COUNTED_RUN = 10.0
 NODE_CONFIG = {"maxmemory": "256mb", "maxmemory-policy": "volatile-lfu"}
 # Phase, share of the run, and the fault that begins it.
 COURSE: tuple[tuple[str, float, str], ...] = (
-    ("warm-up", 0.20, ""),
+    ("warm-up", 0.25, ""),
     ("steady", 0.20, ""),
-    ("node paused", 0.15, "pause"),
-    ("node back", 0.15, "resume"),
-    ("node killed", 0.12, "kill"),
-    ("node empty", 0.18, "restart"),
+    ("node paused", 0.14, "pause"),
+    ("node back", 0.13, "resume"),
+    ("node killed", 0.11, "kill"),
+    ("node empty", 0.17, "restart"),
 )
 CALM_COURSE: tuple[tuple[str, float, str], ...] = (("warm-up", 0.3, ""), ("steady", 0.7, ""))
 

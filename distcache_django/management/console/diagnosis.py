@@ -106,7 +106,7 @@ def _versions(case: Case) -> Iterable[Finding]:
         version = tuple(int(part) for part in re.findall(r"\d+", report.version or "")[:2])
         if oldest is None:
             yield _finding(
-                Level.NOTE, "I005", f"{report.name} is {report.server}, which nobody has tried with this cache."
+                Level.NOTE, "I004", f"{report.name} is {report.server}, which nobody has tried with this cache."
             )
         elif version < oldest:
             wanted = ".".join(map(str, oldest))

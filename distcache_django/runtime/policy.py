@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import logging
-import threading
 import time
 from collections.abc import Callable
 from typing import TypeVar
@@ -26,12 +25,14 @@ def unavailable(operation: str, error: TransportError) -> Unavailable:
 
 
 class Policy:
-    """Apply ``ON_UNAVAILABLE``; each degraded answer is counted, and logged once per interval. Thread-safe."""
+    """Apply ``ON_UNAVAILABLE``; each degraded answer is counted, and logged once per interval.
+
+    Shared by all threads without a lock: two of them may log the same line, and a fork can leave nothing locked.
+    """
 
     def __init__(self, on_unavailable: str, count: Callable[[str], None]) -> None:
         self._raises = on_unavailable == "raise"
         self._count = count
-        self._lock = threading.Lock()  # guards _logged
         self._logged: dict[tuple[str, str], float] = {}
 
     def degrade(self, operation: str, error: TransportError, answer: T) -> T:
@@ -51,9 +52,7 @@ class Policy:
 
     def _is_due(self, operation: str, node: str) -> bool:
         now = time.monotonic()
-        with self._lock:
-            last = self._logged.get((operation, node), -_LOG_INTERVAL)
-            if now - last < _LOG_INTERVAL:
-                return False
-            self._logged[operation, node] = now
-            return True
+        if now - self._logged.get((operation, node), -_LOG_INTERVAL) < _LOG_INTERVAL:
+            return False
+        self._logged[operation, node] = now
+        return True
