@@ -27,10 +27,8 @@ class ClientAccess:
         knows nothing of the health of nodes. Use ``make_key(key)`` for the key's full name.
         """
         coordinator = self._runtime.coordinator
-        if key is None:
-            name = self._runtime.settings.nodes[0].name
-        else:
-            name = coordinator.owner(self._keys.full(key, version))
+        first = self._runtime.settings.nodes[0].name
+        name = first if key is None else coordinator.owner(self._keys.full(key, version))
         return self._runtime.cluster.endpoints[name].client()
 
     def make_key(self, key: Any, version: Any = None) -> str:

@@ -13,11 +13,11 @@ from collections.abc import Callable
 from types import TracebackType
 from typing import Any, Self
 
-from distcache_django.runtime.policy import unavailable
 from distcache_django.core.coordinator import Coordinator
 from distcache_django.core.effects import Op, Pause
 from distcache_django.core.requests import Acquire, Prolong, Release
 from distcache_django.exceptions import LockNotOwned, TransportError
+from distcache_django.runtime.policy import unavailable
 
 __all__ = ["AsyncLock", "Lock"]
 

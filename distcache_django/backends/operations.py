@@ -13,11 +13,11 @@ from typing import Any
 from django.core.cache.backends.base import DEFAULT_TIMEOUT, BaseCache
 
 from distcache_django.backends.keys import KeySpace
-from distcache_django.runtime.policy import unavailable
 from distcache_django.core.effects import Load, Op
 from distcache_django.core.requests import Expire, Increase, Inspect, Persist
 from distcache_django.exceptions import CodecError, InvalidDistcacheConfig, TransportError
 from distcache_django.runtime import CacheRuntime
+from distcache_django.runtime.policy import unavailable
 
 __all__ = ["MISSING", "Operations"]
 

@@ -11,10 +11,12 @@ first byte     rest
 ``\x05``       serializer (1 byte), compressor (1 byte), payload, checksum
 =============  ==========================================================================
 
-Form 4 is for everything that can execute code when it is read, form 5 for serializers that cannot. A signature
-covers what precedes it too. A checksum is the CRC-32 of all that precedes it, in little-endian order: the CRC-32 of
-a whole undamaged record is then a constant, and checking it takes one pass and no copy. What starts otherwise was not written by this package: it is read while
-``accept_unsigned`` is on (a cut-over from django-redis or Django's own backend) and refused otherwise.
+Form 4 is for everything that can execute code when it is read, form 5 for serializers that cannot; the signature of
+form 4 covers the bytes before it too. A checksum is the CRC-32 of all that precedes it, in little-endian order: the
+CRC-32 of a whole undamaged record is then a constant, and checking it takes one pass and no copy.
+
+What starts otherwise was not written by this package: it is read while ``accept_unsigned`` is on (a cut-over from
+django-redis or Django's own backend) and refused otherwise.
 """
 
 from __future__ import annotations

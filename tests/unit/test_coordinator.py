@@ -336,17 +336,3 @@ def test_an_add_during_an_outage_does_not_delete_what_was_there(nodes, coordinat
     nodes.mend("cache-b")
 
     assert nodes.run(coordinator.store_if(key, b"third", 60_000, "NX")) is False
-
-
-def test_any_node_answers_while_one_does(nodes, coordinator):
-    key = key_of("cache-a")
-    others = TOPOLOGY.preference_list(key)[1:]
-    assert nodes.run(coordinator.any_node_answers(key)) is True
-
-    for name in others[:-1]:
-        nodes.kill(name)
-    assert nodes.run(coordinator.any_node_answers(key)) is True
-
-    nodes.kill(others[-1])
-    assert nodes.run(coordinator.any_node_answers(key)) is False
-    assert "cache-a" not in {node for node, _ in nodes.requests}
