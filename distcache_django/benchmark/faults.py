@@ -141,7 +141,7 @@ def summarize(trials: Sequence[dict[str, Any]]) -> list[dict[str, Any]]:
     for (fault, policy, threads), members in itertools.groupby(trials, key=group):
         runs = list(members)
         row: dict[str, Any] = {"fault": fault, "policy": policy, "threads": threads, "runs": len(runs)}
-        for name in ("slowest_ms", "waited", "waited_per_thread", "errors", "stale", "back_s", "p99_ratio"):
+        for name in ("slowest_ms", "stall_ms", "waited", "waited_per_thread", "errors", "stale", "back_s", "p99_ratio"):
             values = [trial[name] for trial in runs]
             row[name] = None if None in values else max(values)
         for name in (

@@ -7,18 +7,19 @@ from typing import Any
 from distcache_django.benchmark.layout import columns, comparisons, number, span
 
 _NOTES = (
-    "Worst of {runs} runs: slowest call; calls that waited 100 ms or more (and the most of one thread);",
-    "failed calls; old values served; p99 once settled over p99 before; seconds from the mending to the",
-    "first value stored there. Median: hit ratio and calls a second before > during, and the share kept.",
+    "Worst of {runs} runs: slowest call; longest time for which the machine did not let this process run;",
+    "calls that waited 100 ms or more (and the most of one thread); failed calls; old values served; p99 once",
+    "settled over p99 before; seconds from the mending to the first value stored there.",
+    "Median: hit ratio and calls a second before > during, and the share kept.",
     "Goals: slowest 300 ms, one waiting call a thread, no errors, none stale, 75 % kept, back in 2 s.",
 )
 
 
 def faults(report: dict[str, Any]) -> str:
     """Return what each fault cost, then what the columns mean and which goals were missed."""
-    header = ["fault", "ON_NODE_DOWN", "threads", "slowest ms", "waited", "errors", "stale"]
+    header = ["fault", "ON_NODE_DOWN", "threads", "slowest ms", "stall ms", "waited", "errors", "stale"]
     header += ["hits", "kept", "calls/s", "kept", "p99 x", "back s", "verdict"]
-    table = columns(header, [_fault(row) for row in report["faults"]], left=frozenset({0, 1, 13}))
+    table = columns(header, [_fault(row) for row in report["faults"]], left=frozenset({0, 1, 14}))
     notes = [line.format(runs=report["runs"]) for line in _NOTES]
     meanings = [f"{fault}: {text}" for fault, text in report["descriptions"].items()]
     return "\n".join([table, "", *notes, *meanings])
@@ -31,6 +32,7 @@ def _fault(row: dict[str, Any]) -> list[str]:
         row["policy"],
         str(row["threads"]),
         number(row["slowest_ms"]),
+        number(row["stall_ms"]),
         f"{row['waited']} ({row['waited_per_thread']})",
         str(row["errors"]),
         str(row["stale"]),

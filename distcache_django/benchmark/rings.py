@@ -54,6 +54,8 @@ RIVALS = (
 )
 GOALS: dict[str, float] = {"uhashring HashRing": 5.5}
 PEAK_GOAL = 1.03
+# With fewer keys the noise of counting them hides how even the ring is.
+PEAK_GOAL_KEYS = 1_000_000
 
 
 def names(count: int) -> list[str]:
@@ -88,7 +90,7 @@ def run(rounds: int, seed: int, keys: int, progress: TextIO) -> dict[str, Any]:
         "look_ups": timed,
         "builds": [_build(count) for count in BALANCE_NODES],
         "balance": balance,
-        "comparisons": [*_comparisons(timed), *_even(balance)],
+        "comparisons": [*_comparisons(timed), *_even(balance, keys)],
     }
 
 
@@ -170,10 +172,11 @@ def _comparisons(timed: Sequence[dict[str, Any]]) -> list[dict[str, Any]]:
     return rows
 
 
-def _even(balance: Sequence[dict[str, Any]]) -> list[dict[str, Any]]:
+def _even(balance: Sequence[dict[str, Any]], keys: int) -> list[dict[str, Any]]:
+    peak_goal = PEAK_GOAL if keys >= PEAK_GOAL_KEYS else None
     rows = []
     for each in balance:
-        rows.append(_row(f"{each['nodes']} nodes", "peak/mean of keys", each["peak_to_mean"], at_most=PEAK_GOAL))
+        rows.append(_row(f"{each['nodes']} nodes", "peak/mean of keys", each["peak_to_mean"], at_most=peak_goal))
         rows.append(_row(f"{each['nodes']} nodes", "slots moved off its share", abs(each["slots_off"]), at_most=1))
     return rows
 

@@ -16,6 +16,7 @@ import time
 from array import array
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field
+from itertools import pairwise
 from typing import Any, Self
 
 from distcache_django.benchmark import direct
@@ -111,6 +112,37 @@ def _set(cache: Any, key: str) -> int:
     return NOT_STORED if cache.set(key, _VALUE, _TIMEOUT) is False else STORED
 
 
+class Pulse:
+    """A thread that only sleeps, and notes by how much it overslept; a context manager that stops it.
+
+    Where it overslept as long as a call waited, the machine gave this process no time, and the call is no
+    witness against the cache.
+    """
+
+    def __init__(self) -> None:
+        self._stop = threading.Event()
+        self._beats = array("Q")
+        self._thread = threading.Thread(target=self._beat)
+
+    def __enter__(self) -> Self:
+        self._thread.start()
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        self._stop.set()
+        self._thread.join()
+
+    def _beat(self) -> None:
+        while not self._stop.wait(_POLL):
+            self._beats.append(time.monotonic_ns())
+
+    def longest_gap_ms(self, since: int) -> float:
+        """Return the longest time between two beats from ``since`` on, less the sleep that was asked for."""
+        beats = [beat for beat in self._beats if beat >= since]
+        gaps = [later - earlier for earlier, later in pairwise(beats)]
+        return max(0.0, max(gaps, default=0) / 1e6 - _POLL * 1e3)
+
+
 @dataclass(frozen=True, slots=True)
 class Setting:
     """What a trial works on: the cache, the fault, and the victim's own address, past any proxy."""
@@ -137,7 +169,7 @@ def run_trial(setting: Setting, channel: Channel) -> dict[str, Any]:
     for key in watched:
         cache.set(key, "old", _TIMEOUT)
     keys = [key for share in shares.values() for key in share]
-    with Load(setting.open_cache, keys, setting.threads, setting.seed) as load:
+    with Pulse() as pulse, Load(setting.open_cache, keys, setting.threads, setting.seed) as load:
         time.sleep(setting.seconds)
         broken = time.monotonic_ns()
         channel.request("break", fault=setting.fault)
@@ -148,7 +180,11 @@ def run_trial(setting: Setting, channel: Channel) -> dict[str, Any]:
         channel.request("mend")
         back = _time_until_back(cache, setting, watched[-1])
         stale = _count_stale(cache, watched[:-1])
-    return _figures(load.logs, setting, broken, mended) | {"back_s": back, "stale": stale}
+    return _figures(load.logs, setting, broken, mended) | {
+        "back_s": back,
+        "stale": stale,
+        "stall_ms": pulse.longest_gap_ms(broken),
+    }
 
 
 def _share_out(cache: Any, urls: dict[str, str]) -> dict[str, list[str]]:

@@ -135,13 +135,12 @@ class Coordinator:
 
     def remove_matching(self, pattern: str) -> Op[tuple[int, Failures]]:
         """Delete all keys that match a glob pattern, wherever they are; many round trips, all nodes at once."""
-        parts: dict[str, list[bytes]] = {}
+        parts: dict[str, list[Any]] = {}
         failures = yield from self._scan_parts(pattern, lambda node, keys: parts.setdefault(node, []).extend(keys))
         for failure in failures:
             yield Owe(failure.node, (), everything=True)
         removed = 0
-        while parts:
-            asks = [Ask(node, Remove(keys[:_SCAN_COUNT])) for node, keys in parts.items()]  # type: ignore[arg-type]
+        while asks := [Ask(node, Remove(keys[:_SCAN_COUNT])) for node, keys in parts.items() if keys]:
             for ask, outcome in zip(asks, (yield Gather(asks)), strict=True):
                 parts[ask.node] = parts[ask.node][_SCAN_COUNT:]
                 if isinstance(outcome, TransportError):
@@ -149,7 +148,6 @@ class Coordinator:
                     parts[ask.node] = []
                 else:
                     removed += outcome
-            parts = {node: keys for node, keys in parts.items() if keys}
         return removed, failures
 
     def _redirect(self, key: str, request: Request, error: TransportError) -> Op[Any]:

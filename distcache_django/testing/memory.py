@@ -171,34 +171,38 @@ class MemoryNode:
         cursor = self._records[page[-1]].serial if len(page) < len(later) else 0
         return cursor, [key.encode() for key in page if _glob(request.pattern).fullmatch(key)]
 
-    def _lock(self, key: str) -> tuple[int, bytes]:
+    def _lock(self, key: str) -> tuple[int, bytes] | None:
+        """Return the token and the nonce of a lock, the nonce empty where it is free."""
         text = self._text(key)
         if text is None:
             return 0, b""
         found = re.fullmatch(rb"(\d+):(.*)", text, re.DOTALL)
-        if found is None:
-            raise NodeRefused(self.name, "WRONGTYPE the key holds a value that is not a lock")
-        return int(found[1]), found[2]
+        return (int(found[1]), found[2]) if found else None
 
     def _acquire(self, request: r.Acquire) -> int | None:
-        token, nonce = self._lock(request.key)
+        lock = self._lock(request.key)
+        if lock is None:
+            raise NodeRefused(self.name, "WRONGTYPE the key holds a value that is not a lock")
+        token, nonce = lock
         if nonce:
             return token if nonce == request.nonce else None
         token = max(token + 1, int(self._clock() * 1_000_000))
         self.put(request.key, b"%d:%b" % (token, request.nonce), request.ttl_ms)
         return token
 
-    def _holds(self, request: r.Release | r.Prolong) -> bool:
-        return self._live(request.key) is not None and self._lock(request.key)[1] == request.nonce
+    def _token(self, request: r.Release | r.Prolong) -> int | None:
+        """Return the token of a lock that the nonce of ``request`` holds."""
+        token, nonce = self._lock(request.key) or (0, b"")
+        return token if token and nonce == request.nonce else None
 
     def _release(self, request: r.Release) -> bool:
-        if not self._holds(request):
-            return False
-        self.put(request.key, b"%d:" % self._lock(request.key)[0], _TOKEN_DAY_MS)
-        return True
+        token = self._token(request)
+        if token is not None:
+            self.put(request.key, b"%d:" % token, _TOKEN_DAY_MS)
+        return token is not None
 
     def _prolong(self, request: r.Prolong) -> bool:
-        return self._holds(request) and self._expire(request.key, self._at(request.ttl_ms))
+        return self._token(request) is not None and self._expire(request.key, self._at(request.ttl_ms))
 
 
 _EXECUTE: Mapping[type[r.Request], Callable[[MemoryNode, Any], Any]] = {

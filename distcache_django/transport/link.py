@@ -62,6 +62,10 @@ class Link:
         self.feed = reader.feed
         self.gets = reader.gets
 
+    def __del__(self) -> None:
+        # An exception between request and reply drops the link, as do ``forget`` and the end of a process's thread.
+        self.sock.close()
+
     def close(self) -> None:
         """Close the socket; harmless when repeated."""
         self.sock.close()

@@ -124,18 +124,22 @@ def _perform(stack: ExitStack, stage: Stage, options: Any, progress: Progress) -
         lost_share=owned_share(stage.urls, faults.killed) if faults else 0.0,
         misplaced=misplaced,
         keys_looked_at=looked_at,
-        setting={
-            "nodes": len(stage.urls),
-            "database": stage.database,
-            "servers": stage.site.processes,
-            "products": options.products,
-            "source": options.trace.name if options.trace else "a stream fitted to the trace",
-            "clients": options.clients,
-            "seed": options.seed,
-            "paused": faults.paused if faults else None,
-            "killed": faults.killed if faults else None,
-        },
+        setting=_setting(stage, options, faults),
     )
+
+
+def _setting(stage: Stage, options: Any, faults: Faults | None) -> dict[str, Any]:
+    return {
+        "nodes": len(stage.urls),
+        "database": stage.database,
+        "servers": stage.site.processes,
+        "products": options.products,
+        "source": options.trace.name if options.trace else "a stream fitted to the trace",
+        "clients": options.clients,
+        "seed": options.seed,
+        "paused": faults.paused if faults else None,
+        "killed": faults.killed if faults else None,
+    }
 
 
 def _send(
@@ -147,26 +151,11 @@ def _send(
     progress: Progress,
 ) -> dict[str, Any]:
     """Run the load generator, call `begin` at the start of each phase, and return its result."""
-    seconds = options.seconds or (SECONDS_OF_COUNTED_RUN if options.requests else DEFAULT_SECONDS)
-    orders = {
-        "sync_port": stage.site.sync_port,
-        "async_port": stage.site.async_port,
-        "token": stage.token,
-        "products": options.products,
-        "seed": options.seed,
-        "clients": options.clients,
-        "seconds": seconds,
-        "requests": options.requests,
-        "write_share": WRITE_SHARE,
-        "calm_share": 0.0 if options.full_speed else CALM_SHARE,
-        "phases": [(name, share) for name, share, _ in course],
-        "trace": str(options.trace.resolve()) if options.trace else None,
-    }
-    generator = Child(
-        ["-m", "example_project.demo.load"], environment={}, log=stage.directory / "load.log", is_piped=True
-    )
+    orders = _orders(stage, options, course)
+    log = stage.directory / "load.log"
+    generator = Child(["-m", "example_project.demo.load"], environment={}, log=log, is_piped=True)
     stack.callback(generator.stop)
-    progress.start(seconds)
+    progress.start(orders["seconds"])
     result: dict[str, Any] | None = None
     for event in _events(generator, orders):
         match event.pop("event"):
@@ -180,6 +169,24 @@ def _send(
     if result is None:
         raise ProcessFailed(f"the load generator gave no result:\n{generator.log_tail()}")
     return result
+
+
+def _orders(stage: Stage, options: Any, course: tuple[tuple[str, float, str], ...]) -> dict[str, Any]:
+    """Say what the load generator is to do; see `load.Orders`."""
+    return {
+        "sync_port": stage.site.sync_port,
+        "async_port": stage.site.async_port,
+        "token": stage.token,
+        "products": options.products,
+        "seed": options.seed,
+        "clients": options.clients,
+        "seconds": options.seconds or (SECONDS_OF_COUNTED_RUN if options.requests else DEFAULT_SECONDS),
+        "requests": options.requests,
+        "write_share": WRITE_SHARE,
+        "calm_share": 0.0 if options.full_speed else CALM_SHARE,
+        "phases": [(name, share) for name, share, _ in course],
+        "trace": str(options.trace.resolve()) if options.trace else None,
+    }
 
 
 def _events(generator: Child, orders: dict[str, Any]) -> Iterator[dict[str, Any]]:

@@ -33,19 +33,9 @@ class Child:
         is_piped: bool = False,
     ) -> None:
         self._log = log
-        tied = [
-            sys.executable,
-            "-I",
-            "-S",
-            tether.__file__,
-            str(os.getpid()),
-            str(int(signal.SIGKILL)),
-            "-",
-            "-",
-        ]
         with log.open("ab") as output:
             self._popen = subprocess.Popen(
-                [*tied, sys.executable, *arguments],
+                [*_tether(), sys.executable, *arguments],
                 cwd=PROJECT,
                 env={**os.environ, **environment},
                 stdin=subprocess.PIPE if is_piped else subprocess.DEVNULL,
@@ -90,3 +80,8 @@ class Child:
     def log_tail(self, lines: int = 15) -> str:
         """Give the last lines of the process's log."""
         return "\n".join(self._log.read_text(errors="replace").splitlines()[-lines:])
+
+
+def _tether() -> list[str]:
+    """Give the words before a command that make it end with this process."""
+    return [sys.executable, "-I", "-S", tether.__file__, str(os.getpid()), str(int(signal.SIGKILL)), "-", "-"]

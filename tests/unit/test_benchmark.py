@@ -308,7 +308,7 @@ class TestFaultFigures:
     def make_trial(self, **changed: object) -> dict[str, object]:
         calm: dict[str, object] = {
             "fault": "sigstop", "policy": "miss", "threads": 1, "slowest_ms": 260.0, "waited": 1, "errors": 0,
-            "waited_per_thread": 1, "stale": 0, "back_s": 0.4, "ops_before": 10.0, "ops_during": 9.0,
+            "waited_per_thread": 1, "stale": 0, "stall_ms": 1.0, "back_s": 0.4, "ops_before": 10.0, "ops_during": 9.0,
             "hit_ratio_before": 1.0, "hit_ratio_during": 0.75, "hit_kept": 0.75, "ops_kept": 0.9,
             "p99_ratio": 1.0,
         }  # fmt: skip

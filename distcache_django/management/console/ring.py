@@ -7,12 +7,14 @@ import math
 from collections import Counter
 from collections.abc import Mapping
 from dataclasses import dataclass
+from pathlib import Path
 from typing import Any
 
 from django.core.management.base import CommandError
 
 from distcache_django.core.ring import HashRing, modulo_movement, ring_movement
 from distcache_django.core.slots import SLOT_COUNT
+from distcache_django.management.console.picture import draw
 from distcache_django.management.console.screen import OK, USAGE, Outcome, Screen, bar, count_text
 from distcache_django.management.console.target import Target, open_target
 
@@ -54,6 +56,7 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     change = parser.add_mutually_exclusive_group()
     change.add_argument("--add", metavar="NAME[=WEIGHT]", help="as if this node came")
     change.add_argument("--remove", metavar="NAME", help="as if this node went")
+    parser.add_argument("--svg", metavar="FILE", help="also draw the ring into this file")
 
 
 def run(options: Mapping[str, Any], screen: Screen) -> Outcome:
@@ -63,11 +66,20 @@ def run(options: Mapping[str, Any], screen: Screen) -> Outcome:
     described = _described(target)
     if change is not None:
         described["movement"] = change.movement(with_modulo=options["compare"] == "modulo")
+    if options["svg"]:
+        _write(options["svg"], draw(target.topology.ring, described))
     if options["json"]:
         screen.json(described)
     else:
         _show(described, screen)
     return Outcome(OK)
+
+
+def _write(name: str, text: str) -> None:
+    try:
+        Path(name).write_text(text, encoding="utf-8")
+    except OSError as error:
+        raise CommandError(f"--svg {name}: {error.strerror}", returncode=USAGE) from error
 
 
 def _change(ring: HashRing, options: Mapping[str, Any]) -> _Change | None:
