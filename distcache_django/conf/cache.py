@@ -15,6 +15,7 @@ from distcache_django.conf.options import read_options
 from distcache_django.conf.plugins import plugin_problem
 from distcache_django.conf.problems import Problems
 from distcache_django.core.topology import NodeSpec, Topology
+from distcache_django.transport.endpoint import Endpoint
 
 __all__ = ["CacheSettings", "parse"]
 
@@ -64,6 +65,7 @@ def parse(location: object, params: Mapping[str, Any]) -> tuple[CacheSettings | 
     given = params.get("OPTIONS", {})
     options = read_options(given, problems)
     _check_combinations(options, given if isinstance(given, Mapping) else {}, problems)
+    _check_connections(nodes, options, problems)
     prefix = str(params.get("KEY_PREFIX", ""))
     pattern, lead = _key_shapes(params.get("KEY_FUNCTION"), prefix, problems)
     topology = _topology(nodes, options, lead, problems) if not any(p.is_error for p in problems) else None
@@ -81,11 +83,6 @@ def _settings(
 ) -> CacheSettings:
     deadline = min(options["DEADLINE"], options["SOCKET_TIMEOUT"] or options["DEADLINE"])
     ignore = options["IGNORE_EXCEPTIONS"]
-    connection = dict(options["CONNECTION_POOL_KWARGS"])
-    connection.pop("max_connections", None)
-    for option, name in (("USERNAME", "username"), ("PASSWORD", "password")):
-        if options[option] is not None:
-            connection[name] = options[option]
     return CacheSettings(
         nodes=nodes,
         topology=topology,
@@ -94,7 +91,7 @@ def _settings(
         deadline=deadline,
         connect_timeout=min(options["SOCKET_CONNECT_TIMEOUT"], deadline),
         client=options["CLIENT"],
-        connection_options=tuple(sorted(connection.items())),
+        connection_options=tuple(sorted(_connection_options(options).items())),
         on_unavailable=options["ON_UNAVAILABLE"] if ignore is None else ("miss" if ignore else "raise"),
         redirect=options["ON_NODE_DOWN"] == "redirect",
         ttl_jitter=options["TTL_JITTER"],
@@ -119,6 +116,31 @@ def _check_combinations(options: Mapping[str, Any], given: Mapping[str, Any], pr
             "Turn it off once the cut-over is done.",
         )
     _check_imports(options, problems)
+
+
+def _check_connections(nodes: tuple[NodeSettings, ...], options: Mapping[str, Any], problems: Problems) -> None:
+    if any(problem.is_error for problem in problems):
+        return
+    for node in nodes:
+        endpoint = Endpoint(
+            node.name,
+            node.url,
+            deadline=options["DEADLINE"],
+            connect_timeout=options["SOCKET_CONNECT_TIMEOUT"],
+            client=options["CLIENT"],
+            options=_connection_options(options),
+        )
+        if trouble := endpoint.problem():
+            problems.add("E012", f"{trouble}.")
+
+
+def _connection_options(options: Mapping[str, Any]) -> dict[str, Any]:
+    connection = dict(options["CONNECTION_POOL_KWARGS"])
+    connection.pop("max_connections", None)
+    for option, name in (("USERNAME", "username"), ("PASSWORD", "password")):
+        if options[option] is not None:
+            connection[name] = options[option]
+    return connection
 
 
 def _check_imports(options: Mapping[str, Any], problems: Problems) -> None:

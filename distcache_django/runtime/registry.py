@@ -14,6 +14,7 @@ from dataclasses import dataclass
 from typing import Any
 
 from django.conf import settings as django_settings
+from django.core.exceptions import ImproperlyConfigured
 from django.core.signals import setting_changed
 
 from distcache_django.cluster import Cluster
@@ -92,9 +93,9 @@ def _make_cluster(settings: CacheSettings) -> Cluster:
 
 def _make_codec(settings: CacheSettings, options: Mapping[str, Any]) -> Codec:
     if settings.signing_key is not None:
-        secrets = [settings.signing_key]
+        secrets: list[str | bytes] = [settings.signing_key]
     else:
-        secrets = [secret for secret in (django_settings.SECRET_KEY, *django_settings.SECRET_KEY_FALLBACKS) if secret]
+        secrets = _site_secrets()
     if not secrets:
         raise InvalidDistcacheConfig("(distcache.E010) signing needs SECRET_KEY, or SIGNING_KEY in OPTIONS")
     serializer, serializers = serializers_for(settings.serializer, options)
@@ -109,6 +110,13 @@ def _make_codec(settings: CacheSettings, options: Mapping[str, Any]) -> Codec:
         settings.accept_unsigned,
         SAFE_SERIALIZERS,
     )
+
+
+def _site_secrets() -> list[str | bytes]:
+    try:
+        return [secret for secret in (django_settings.SECRET_KEY, *django_settings.SECRET_KEY_FALLBACKS) if secret]
+    except ImproperlyConfigured:  # Django's answer to an empty SECRET_KEY
+        return []
 
 
 def forget_configuration(**kwargs: Any) -> None:

@@ -14,10 +14,10 @@ import socket
 from collections.abc import Mapping
 from types import ModuleType
 from typing import Any
-from urllib.parse import urlsplit
+from urllib.parse import unquote, urlsplit
 
 from distcache_django.core.requests import Request
-from distcache_django.exceptions import NodeUnreachable
+from distcache_django.exceptions import InvalidDistcacheConfig, NodeUnreachable
 from distcache_django.transport import commands
 
 __all__ = ["Endpoint"]
@@ -27,7 +27,7 @@ class Endpoint:
     """Know how to reach one node; shared by all threads and loops of a process.
 
     ``client`` names the library (``redis`` or ``valkey``); ``options`` are keyword arguments of its connection
-    class and override what the URL says. Nothing connects before ``open`` or ``aopen``.
+    class; what the URL says wins over them, as it does in the library. Nothing connects before ``open`` or ``aopen``.
     """
 
     def __init__(
@@ -71,8 +71,7 @@ class Endpoint:
 
         :raises NodeUnreachable: whatever went wrong, without the password.
         """
-        connection_class, kwargs = self._connection_arguments(asynchronous=False)
-        connection = connection_class(**self._bounded(kwargs, timeout))
+        connection = self._connection(timeout, asynchronous=False)
         try:
             connection.connect()
         except (self._errors(), OSError) as error:
@@ -87,8 +86,7 @@ class Endpoint:
 
         :raises NodeUnreachable: whatever went wrong, without the password.
         """
-        connection_class, kwargs = self._connection_arguments(asynchronous=True)
-        connection = connection_class(**self._bounded(kwargs, timeout))
+        connection = self._connection(timeout, asynchronous=True)
         try:
             async with asyncio.timeout(timeout):
                 await connection.connect()
@@ -121,6 +119,23 @@ class Endpoint:
             self._client = client_class(connection_pool=pool)
         return self._client
 
+    def problem(self) -> str:
+        """Return what is wrong with the URL or the options, or nothing; connects to nothing."""
+        try:
+            self._connection(self.deadline, asynchronous=False)
+        except InvalidDistcacheConfig as error:
+            return str(error)
+        return ""
+
+    def _connection(self, timeout: float, *, asynchronous: bool) -> Any:
+        try:
+            connection_class, kwargs = self._connection_arguments(asynchronous=asynchronous)
+            return connection_class(**self._bounded(kwargs, timeout))
+        except (TypeError, ValueError, self._errors()) as error:
+            raise InvalidDistcacheConfig(
+                f"node {self.name}: the URL or CONNECTION_POOL_KWARGS cannot be used: {error}"
+            ) from error
+
     @staticmethod
     def _discard(connection: Any) -> None:
         writer = connection._writer
@@ -130,9 +145,9 @@ class Endpoint:
 
     def _unreachable(self, error: BaseException) -> NodeUnreachable:
         reason = str(error) or type(error).__name__
-        password = self._options.get("password") or urlsplit(self._url).password
-        if password:
-            reason = reason.replace(str(password), "***")
+        in_url = urlsplit(self._url).password or ""
+        for password in {str(self._options.get("password") or ""), in_url, unquote(in_url)} - {""}:
+            reason = reason.replace(password, "***")
         return NodeUnreachable(self.name, f"cannot connect to {self.address}: {reason}")
 
     def _errors(self) -> type[Exception]:
@@ -159,7 +174,7 @@ class Endpoint:
 
     def _resolve(self, library: ModuleType) -> tuple[Any, dict[str, Any]]:
         connection_module = importlib.import_module(f"{library.__name__}.connection")
-        kwargs: dict[str, Any] = {**connection_module.parse_url(self._url), **self._options}
+        kwargs: dict[str, Any] = {**self._options, **connection_module.parse_url(self._url)}
         connection_class = kwargs.pop("connection_class", connection_module.Connection)
         backoff = importlib.import_module(f"{self._library}.backoff")
         retry = importlib.import_module(f"{library.__name__}.retry")

@@ -63,7 +63,7 @@ class Link:
         self.gets = reader.gets
 
     def __del__(self) -> None:
-        # An exception between request and reply drops the link, as do ``forget`` and the end of a process's thread.
+        # Ended threads, closed clusters and forked children drop their links without a word.
         self.sock.close()
 
     def close(self) -> None:

@@ -5,6 +5,7 @@ calls of at least 0.8 s count as having waited, so that a busy machine is not mi
 """
 
 import contextlib
+import hashlib
 import time
 from collections.abc import Callable, Iterator, Mapping
 from typing import Any
@@ -166,3 +167,8 @@ def note_failure(cache: Any, key: str) -> None:
 def eventually(answer: Callable[[], Any], expected: Any) -> None:
     """Wait for an answer."""
     wait_until(lambda: answer() == expected, what=f"the answer {expected!r}")
+
+
+def hidden(key: str, prefix: str, version: int) -> str:
+    """Be a KEY_FUNCTION whose keys have nothing in common."""
+    return hashlib.sha256(f"{prefix}:{version}:{key}".encode()).hexdigest()

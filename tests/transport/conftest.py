@@ -65,7 +65,7 @@ class Transport(Protocol):
 
 def endpoints_of(urls: dict[str, str], deadline: float = DEADLINE, **options: Any) -> dict[str, Endpoint]:
     return {
-        name: Endpoint(name, url, deadline=deadline, connect_timeout=0.1, options=options) for name, url in urls.items()
+        name: Endpoint(name, url, deadline=deadline, connect_timeout=deadline, options=options) for name, url in urls.items()
     }
 
 

@@ -61,7 +61,7 @@ def test_several_values_come_back_in_the_order_of_their_keys(send):
 
     assert send(r.FetchMany(["c", "x", "a", "b", "a"])) == [b"3", None, b"1", b"2", b"1"]
     assert 0 < send(r.TimeToLive("b")) <= 60_000
-    assert send(r.Remove(["a", "x", "c", b"b"])) == 3
+    assert send(r.Remove(["a", "x", "c", "b"])) == 3
 
 
 def test_values_without_an_expiry_are_kept(send):

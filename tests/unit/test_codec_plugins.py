@@ -83,7 +83,8 @@ def test_compressed_values_are_read_by_any_settings(path, value):
 def test_json_values_are_read_by_any_settings(compressor):
     writer = make_codec(serializer=JSON, compressor=compressor)
 
-    for value in (LONG, [], 1.5, -2.0, None, True, "short", 2**70):
+    values: list[object] = [LONG, [], 1.5, -2.0, None, True, "short", 2**70]
+    for value in values:
         assert CODEC.decode(stored(writer, value)) == value
         assert writer.decode(stored(CODEC, value)) == value
 
@@ -197,7 +198,7 @@ def test_foreign_values_that_begin_like_ours_are_read_while_accepted():
 
 
 def test_accepting_unsigned_values_does_not_accept_damaged_ones_of_ours():
-    for value in ("text", b"bytes", [1]):
+    for value in ("text", b"bytes", (1,)):
         with pytest.raises(CodecError):
             ACCEPTING.decode(stored(CODEC, value)[:-1] + b"\xff")
     with pytest.raises(CodecError):

@@ -27,7 +27,7 @@ PLAIN = [
     (requests.StoreIf("k", 42, 1500, "XX"), ["SET k 42 PX 1500 XX"]),
     (requests.StoreMany([("a", b"1"), ("b", 2)], None), ["MSETEX 2 a 1 b 2"]),
     (requests.StoreMany([("a", b"1"), ("b", 2)], 1500), ["MSETEX 2 a 1 b 2 PX 1500"]),
-    (requests.Remove(["a", b"b"]), ["UNLINK a b"]),
+    (requests.Remove(["a", "b"]), ["UNLINK a b"]),
     (requests.Expire("k", 1500), ["PEXPIRE k 1500"]),
     (requests.Deadline("k", 99), ["PEXPIREAT k 99"]),
     (requests.Persist("k"), ["PERSIST k", "EXISTS k"]),
@@ -86,6 +86,7 @@ def test_bytes_travel_unchanged(value):
 @pytest.mark.parametrize(("request_", "arguments"), SCRIPTS, ids=lambda value: str(value)[:40])
 def test_a_script_goes_by_its_digest_and_falls_back_to_its_text(request_, arguments):
     wire = WIRES[type(request_)]
+    assert wire.fallback is not None
     ((by_sha, sha, *rest),) = commands_in(wire.encode(request_))
     ((by_text, text, *same),) = commands_in(wire.fallback.encode(request_))
 
@@ -171,6 +172,7 @@ def test_a_server_without_msetex_gets_a_set_for_each(message):
     wire = wires_without(WIRES, requests.StoreMany)[requests.StoreMany]
 
     assert [" ".join(words) for words in commands_in(wire.encode(MANY))] == ["SET a 1 PX 5", "SET b 2 PX 5"]
+    assert wire.replies is not None
     assert wire.replies(MANY) == 2
     assert decoded(MANY, [b"OK", b"OK"], wire) == [True, True]
     assert decoded(MANY, [b"OK", ErrorReply("OOM full")], wire) == [True, False]

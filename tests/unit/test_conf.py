@@ -98,7 +98,7 @@ def test_a_missing_client_library_is_an_error(monkeypatch):
     assert ids(OPTIONS={"CLIENT": "redis"}) == []
 
 
-WRONG = {
+WRONG: dict[str, tuple[object, ...]] = {
     "REPLICATION_FACTOR": (0, "2", True, 65, None),
     "READ_CONSISTENCY": ("most", None, 1),
     "WRITE_CONSISTENCY": ("QUORUM",),
@@ -282,7 +282,7 @@ def test_the_defaults_are_those_of_the_documentation():
 
 def test_settings_are_frozen():
     with pytest.raises(dataclasses.FrozenInstanceError):
-        settings_of().deadline = 1.0  # type: ignore[misc]
+        settings_of().deadline = 1.0
 
 
 @pytest.mark.parametrize(

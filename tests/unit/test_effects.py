@@ -18,7 +18,7 @@ def asking(log):
 
 
 def test_a_value_is_sent_and_the_next_effect_returned():
-    log = []
+    log: list[object] = []
     op = asking(log)
     op.send(None)
 
@@ -29,7 +29,8 @@ def test_a_value_is_sent_and_the_next_effect_returned():
 
 
 def test_an_error_is_thrown_and_can_be_caught():
-    log, error = [], NodeTimeout("a", "late")
+    log: list[object] = []
+    error = NodeTimeout("a", "late")
     op = asking(log)
     op.send(None)
 
@@ -50,13 +51,14 @@ def test_the_end_of_an_op_carries_its_result():
 
 
 def test_effects_keep_what_they_are_made_of():
-    ask = Ask("a", Fetch("k"))
+    request = Fetch("k")
+    ask = Ask("a", request)
     owe = Owe("a", ["k"], everything=True)
 
-    assert (ask.node, ask.request.key) == ("a", "k")
+    assert (ask.node, ask.request) == ("a", request)
     assert Gather([ask]).asks == [ask]
     assert (owe.node, owe.keys, owe.everything, Owe("a", []).everything) == ("a", ["k"], True, False)
-    assert Load(len).function is len
+    assert Load(dict).function is dict
     assert Pause(0.5).seconds == 0.5
 
 
