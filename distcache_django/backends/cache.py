@@ -147,9 +147,11 @@ class DistributedCache(SyncCache):
                 if not cursor:
                     break
 
-    async def adelete_pattern(self, pattern: str, version: Any = None) -> int:
+    async def adelete_pattern(
+        self, pattern: str, version: Any = None, prefix: str | None = None, *, itersize: int = 1000
+    ) -> int:
         """Be ``delete_pattern`` for coroutines."""
-        return int(await self._arun(self._extras.delete_pattern(pattern, version)))
+        return int(await self._arun(self._extras.delete_pattern(pattern, version, prefix, itersize)))
 
     def alock(
         self,

@@ -83,10 +83,10 @@ class Extras:
         # SCAN may name a key more than once while the table of a node is being resized.
         return list(dict.fromkeys(self._operations.keys.reverse(raw.decode()) for raw in found))
 
-    def delete_pattern(self, pattern: str, version: Any = None) -> Op[int]:
+    def delete_pattern(self, pattern: str, version: Any, prefix: str | None, itersize: int) -> Op[int]:
         """Delete the keys that match a glob; return how many there were."""
         removed, failures = yield from self._coordinator.remove_matching(
-            self._operations.keys.pattern(pattern, version)
+            self._operations.keys.pattern(pattern, version, prefix), itersize
         )
         for failure in failures:
             self._policy.degrade("delete_pattern", failure, None)

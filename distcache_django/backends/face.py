@@ -191,9 +191,11 @@ class SyncCache(BaseCache):
                 if not cursor:
                     break
 
-    def delete_pattern(self, pattern: str, version: Any = None) -> int:
+    def delete_pattern(
+        self, pattern: str, version: Any = None, prefix: str | None = None, *, itersize: int = 1000
+    ) -> int:
         """Delete the keys that match a glob; return how many there were. Scans every node."""
-        return int(self._run(self._extras.delete_pattern(pattern, version)))
+        return int(self._run(self._extras.delete_pattern(pattern, version, prefix, itersize)))
 
     def lock(
         self,

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import re
 import warnings
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from typing import Any
 
 from django.core.cache.backends.base import (
@@ -30,13 +30,15 @@ class KeySpace:
 
     __slots__ = ("_cache", "_default_lead", "_prefix", "_version", "full")
 
+    full: Callable[[Any, Any], str]
+
     def __init__(self, cache: BaseCache) -> None:
         self._cache = cache
         self._prefix = cache.key_prefix
         self._version = cache.version
         self._default_lead = f"{cache.key_prefix}:{cache.version}:"
         cls = type(cache)
-        plain = cache.key_func is default_key_func and all(
+        plain = all(
             getattr(cls, name) is getattr(BaseCache, name)
             for name in ("make_key", "validate_key", "make_and_validate_key")
         )
@@ -45,6 +47,8 @@ class KeySpace:
 
     def _plain(self, key: Any, version: Any) -> str:
         cache = self._cache
+        if cache.key_func is not default_key_func:
+            return self._as_overridden(key, version)
         if version is None and cache.version == self._version and cache.key_prefix is self._prefix:
             full = f"{self._default_lead}{key}"
         else:  # Django lets both be set on the object at any time
@@ -56,7 +60,7 @@ class KeySpace:
 
     def full_many(self, keys: Sequence[Any], version: Any) -> list[str]:
         """Return the full keys of ``keys``, checking them all at once where they are as they should be."""
-        if self.full != self._plain:
+        if self.full != self._plain or self._cache.key_func is not default_key_func:
             return [self.full(key, version) for key in keys]
         lead = f"{self._cache.key_prefix}:{self._cache.version if version is None else version}:"
         fulls = [f"{lead}{key}" for key in keys]
@@ -69,9 +73,9 @@ class KeySpace:
     def _as_overridden(self, key: Any, version: Any) -> str:
         return str(self._cache.make_and_validate_key(key, version=version))
 
-    def pattern(self, pattern: str, version: Any = None) -> str:
+    def pattern(self, pattern: str, version: Any = None, prefix: str | None = None) -> str:
         """Return the glob that matches the full keys of ``pattern``, a glob of the user's."""
-        prefix = escape_glob(str(self._cache.key_prefix))
+        prefix = escape_glob(str(self._cache.key_prefix if prefix is None else prefix))
         number = self._cache.version if version is None else version
         return str(self._cache.key_func(pattern, prefix, escape_glob(str(number))))
 

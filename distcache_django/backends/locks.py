@@ -15,7 +15,7 @@ from typing import Any, Self
 
 from distcache_django.core.coordinator import Coordinator
 from distcache_django.core.effects import Op, Pause
-from distcache_django.core.requests import Acquire, Prolong, Release
+from distcache_django.core.requests import Acquire, Fetch, Prolong, Release, Request
 from distcache_django.exceptions import LockNotOwned, TransportError
 from distcache_django.runtime.policy import unavailable
 
@@ -51,15 +51,28 @@ class _LockOps:
         if not (yield from self._ask("release", Release(self.key, nonce))):
             raise LockNotOwned(f"lock {self.key!r} had expired, and may be another's")
 
-    def extend(self, timeout: float) -> Op[bool]:
+    def extend(self, seconds: float | None, *, add: bool) -> Op[bool]:
         if self._nonce is None:
             raise LockNotOwned(f"lock {self.key!r} is not held by this object")
-        request = Prolong(self.key, self._nonce, max(1, int(timeout * 1000)))
-        if not (yield from self._ask("extend", request)):
+        ttl_ms = self._ttl_ms if seconds is None else max(1, int(seconds * 1000))
+        if ttl_ms is None:
+            raise LockNotOwned(f"lock {self.key!r} was taken without a timeout, so there is none to extend")
+        if not (yield from self._ask("extend", Prolong(self.key, self._nonce, ttl_ms, add=add))):
             raise LockNotOwned(f"lock {self.key!r} had expired, and may be another's")
         return True
 
-    def _ask(self, operation: str, request: Acquire | Release | Prolong) -> Op[Any]:
+    def holder(self) -> Op[bytes]:
+        record = yield from self._ask("locked", Fetch(self.key))
+        return (record or b":").partition(b":")[2]
+
+    def owned(self) -> Op[bool]:
+        holder = yield from self.holder()
+        return holder == self._nonce
+
+    def locked(self) -> Op[bool]:
+        return bool((yield from self.holder()))
+
+    def _ask(self, operation: str, request: Request) -> Op[Any]:
         try:
             return (yield from self._coordinator.ask_owner(self.key, request))
         except TransportError as error:
@@ -114,10 +127,21 @@ class Lock(_Options):
         """Free the lock; ``LockNotOwned`` if it had been lost."""
         self._run(self._ops.release())
 
-    def extend(self, timeout: float) -> bool:
-        """Hold the lock for ``timeout`` seconds from now; ``LockNotOwned`` if it had been lost."""
-        extended: bool = self._run(self._ops.extend(timeout))
-        return extended
+    def extend(self, additional_time: float, replace_ttl: bool = False) -> bool:
+        """Add seconds to the lock's life, or set it with ``replace_ttl``; ``LockNotOwned`` if it had been lost."""
+        return bool(self._run(self._ops.extend(additional_time, add=not replace_ttl)))
+
+    def reacquire(self) -> bool:
+        """Give the lock its whole timeout again; ``LockNotOwned`` if it had been lost."""
+        return bool(self._run(self._ops.extend(None, add=False)))
+
+    def locked(self) -> bool:
+        """Return whether anybody holds the lock. One round trip."""
+        return bool(self._run(self._ops.locked()))
+
+    def owned(self) -> bool:
+        """Return whether this object holds the lock. One round trip."""
+        return bool(self._run(self._ops.owned()))
 
     def __enter__(self) -> Self:
         if not self.acquire():
@@ -142,10 +166,21 @@ class AsyncLock(_Options):
         """Free the lock; ``LockNotOwned`` if it had been lost."""
         await self._run(self._ops.release())
 
-    async def extend(self, timeout: float) -> bool:
-        """Hold the lock for ``timeout`` seconds from now; ``LockNotOwned`` if it had been lost."""
-        extended: bool = await self._run(self._ops.extend(timeout))
-        return extended
+    async def extend(self, additional_time: float, replace_ttl: bool = False) -> bool:
+        """Add seconds to the lock's life, or set it with ``replace_ttl``; ``LockNotOwned`` if it had been lost."""
+        return bool(await self._run(self._ops.extend(additional_time, add=not replace_ttl)))
+
+    async def reacquire(self) -> bool:
+        """Give the lock its whole timeout again; ``LockNotOwned`` if it had been lost."""
+        return bool(await self._run(self._ops.extend(None, add=False)))
+
+    async def locked(self) -> bool:
+        """Return whether anybody holds the lock. One round trip."""
+        return bool(await self._run(self._ops.locked()))
+
+    async def owned(self) -> bool:
+        """Return whether this object holds the lock. One round trip."""
+        return bool(await self._run(self._ops.owned()))
 
     async def __aenter__(self) -> Self:
         if not await self.acquire():

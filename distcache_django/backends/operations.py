@@ -215,8 +215,6 @@ class Operations:
             return value
         if callable(default):
             default = yield Load(default)
-        if default is None:
-            return None
         # Another process may have been faster; what it stored counts.
         yield from self._add_quietly(key, default, timeout, version)
         return (yield from self.get(key, default, version))

@@ -55,7 +55,9 @@ class Cluster:
         self._counts_lock = threading.Lock()
 
     def close(self) -> None:
-        """End background threads and drop this process's links; harmless when repeated."""
+        """End background threads and drop this process's links and clients; harmless when repeated."""
+        for endpoint in self.endpoints.values():
+            endpoint.close()
         self.board.close()
         self._blocking.forget()
         self._asynchronous.forget()

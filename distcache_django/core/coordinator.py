@@ -133,16 +133,21 @@ class Coordinator:
         failures = yield from self._scan_parts(pattern, lambda node, keys: found.extend(keys))
         return found, failures
 
-    def remove_matching(self, pattern: str) -> Op[tuple[int, Failures]]:
-        """Delete all keys that match a glob pattern, wherever they are; many round trips, all nodes at once."""
+    def remove_matching(self, pattern: str, count: int = _SCAN_COUNT) -> Op[tuple[int, Failures]]:
+        """Delete all keys that match a glob pattern, wherever they are, about ``count`` at a time on each node.
+
+        Many round trips, all nodes at once.
+        """
         parts: dict[str, list[Any]] = {}
-        failures = yield from self._scan_parts(pattern, lambda node, keys: parts.setdefault(node, []).extend(keys))
+        failures = yield from self._scan_parts(
+            pattern, lambda node, keys: parts.setdefault(node, []).extend(keys), count
+        )
         for failure in failures:
             yield Owe(failure.node, (), everything=True)
         removed = 0
-        while asks := [Ask(node, Remove(keys[:_SCAN_COUNT])) for node, keys in parts.items() if keys]:
+        while asks := [Ask(node, Remove(keys[:count])) for node, keys in parts.items() if keys]:
             for ask, outcome in zip(asks, (yield Gather(asks)), strict=True):
-                parts[ask.node] = parts[ask.node][_SCAN_COUNT:]
+                parts[ask.node] = parts[ask.node][count:]
                 if isinstance(outcome, TransportError):
                     failures.append(outcome)
                     parts[ask.node] = []
@@ -206,11 +211,13 @@ class Coordinator:
                     moved.setdefault(home, []).append(index)
         return moved, left
 
-    def _scan_parts(self, pattern: str, put: Callable[[str, list[bytes]], None]) -> Op[Failures]:
+    def _scan_parts(
+        self, pattern: str, put: Callable[[str, list[bytes]], None], count: int = _SCAN_COUNT
+    ) -> Op[Failures]:
         failures: Failures = []
         cursors = dict.fromkeys(self.topology.ring.nodes, 0)
         while cursors:
-            asks = [Ask(node, Scan(cursor, pattern, _SCAN_COUNT)) for node, cursor in cursors.items()]
+            asks = [Ask(node, Scan(cursor, pattern, count)) for node, cursor in cursors.items()]
             for ask, outcome in zip(asks, (yield Gather(asks)), strict=True):
                 if isinstance(outcome, TransportError):
                     failures.append(outcome)

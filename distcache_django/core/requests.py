@@ -238,11 +238,13 @@ class Release(_OneKey):
 
 
 class Prolong(_OneKey):
-    """Give a lock a new time to live if ``nonce`` holds it: ``bool``."""
+    """Give a lock a new time to live if ``nonce`` holds it, with ``add`` on top of what is left: ``bool``."""
 
-    __slots__ = ("nonce", "ttl_ms")
+    __slots__ = ("add", "nonce", "ttl_ms")
+    repeatable = False
 
-    def __init__(self, key: str, nonce: bytes, ttl_ms: int) -> None:
+    def __init__(self, key: str, nonce: bytes, ttl_ms: int, *, add: bool) -> None:
         super().__init__(key)
         self.nonce = nonce
         self.ttl_ms = ttl_ms
+        self.add = add

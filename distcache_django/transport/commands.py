@@ -195,7 +195,7 @@ WIRES: Mapping[type[requests.Request], Wire] = {
     requests.Scan: Wire(_scan, _decode_scan),
     requests.Acquire: _Script("acquire").wire(lambda r: (r.nonce, r.ttl_ms or 0), _decode_token),
     requests.Release: _Script("release").wire(lambda r: (r.nonce,), bool),
-    requests.Prolong: _Script("prolong").wire(lambda r: (r.nonce, r.ttl_ms), bool),
+    requests.Prolong: _Script("prolong").wire(lambda r: (r.nonce, r.ttl_ms, int(r.add)), bool),
 }
 
 

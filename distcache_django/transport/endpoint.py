@@ -119,6 +119,12 @@ class Endpoint:
             self._client = client_class(connection_pool=pool)
         return self._client
 
+    def close(self) -> None:
+        """Close what ``client`` opened; harmless when repeated."""
+        client, self._client = self._client, None
+        if client is not None:
+            client.connection_pool.disconnect()
+
     def problem(self) -> str:
         """Return what is wrong with the URL or the options, or nothing; connects to nothing."""
         try:

@@ -56,7 +56,7 @@ def gather(driver: BlockingDriver, asks: Sequence[Ask], expires: float) -> list[
         try:
             exchanges.append(_begin(driver, index, ask, expires))
         except DistcacheError as error:
-            outcomes[index] = error
+            outcomes[index] = _bare(error)
     prompt = time.monotonic() < expires - driver.deadline * (1 - _PROMPT)
     if prompt and all(e.link.can_go_straight(e.rest.obj) for e in exchanges):  # type: ignore[arg-type]
         _straight(exchanges, outcomes, driver, expires)
@@ -65,6 +65,11 @@ def gather(driver: BlockingDriver, asks: Sequence[Ask], expires: float) -> list[
     for exchange in exchanges:
         outcomes[exchange.index] = _finish(driver, exchange, outcomes[exchange.index], expires, blame=fair)
     return outcomes
+
+
+def _bare(error: Exception) -> Exception:
+    """Take an error's frames off: they hold the outcomes, it among them, and would keep every link and value."""
+    return error.with_traceback(None)
 
 
 def _begin(driver: BlockingDriver, index: int, ask: Ask, expires: float) -> _Exchange:
@@ -82,7 +87,7 @@ def _straight(exchanges: list[_Exchange], outcomes: list[Any], driver: BlockingD
         try:
             exchange.link.send(exchange.rest.obj)  # type: ignore[arg-type]
         except (Broken, NodeTimeout) as error:
-            outcomes[exchange.index] = error
+            outcomes[exchange.index] = _bare(error)
     late = expires - driver.deadline * (1 - _PROMPT)
     for exchange in exchanges:
         if outcomes[exchange.index] is not None:
@@ -94,7 +99,7 @@ def _straight(exchanges: list[_Exchange], outcomes: list[Any], driver: BlockingD
                 exchange.replies.append(read(expires))
                 exchange.missing -= 1
         except (Broken, NodeTimeout) as error:
-            outcomes[exchange.index] = error
+            outcomes[exchange.index] = _bare(error)
 
 
 def _pump(exchanges: list[_Exchange], outcomes: list[Any], expires: float) -> None:

@@ -34,10 +34,14 @@ ENDINGS: dict[str, Callable[[Any, str], Any]] = {
     "set_many-timeout-0": lambda cache, key: cache.set_many({key: "new"}, timeout=0),
     "delete": lambda cache, key: cache.delete(key),
     "delete_many": lambda cache, key: cache.delete_many([key]),
+    "put": lambda cache, key: cache.put(key, "new"),
+}
+#: Ways to end it by letting it expire.
+EXPIRIES: dict[str, Callable[[Any, str], Any]] = {
     "touch-0": lambda cache, key: cache.touch(key, 0),
+    "touch-negative": lambda cache, key: cache.touch(key, -1),
     "expire-0": lambda cache, key: cache.expire(key, 0),
     "pexpire-0": lambda cache, key: cache.pexpire(key, 0),
-    "put": lambda cache, key: cache.put(key, "new"),
 }
 #: Faults after which the victim still has what it had.
 KEEPING = [fault for fault in SILENT + PROMPT if fault != "kill"]
@@ -63,6 +67,22 @@ def test_nothing_ended_during_an_outage_is_served_after_it(ground: Ground, fault
     assert served == {}
     assert cache.get(in_flight) is None
     assert cache.get_many(untouched) == dict.fromkeys(untouched, "old")
+
+
+def test_value_that_was_let_expire_during_an_outage_is_not_served(ground: Ground) -> None:
+    ground.prepare("blackhole")
+    cache = ground.cache()
+    ended = dict(zip(EXPIRIES, keys_at(cache, len(EXPIRIES)), strict=True))
+    cache.set_many(dict.fromkeys(ended.values(), "old"))
+    ground.begin("blackhole")
+    note_failure(cache, keys_at(cache, 1)[0])
+
+    for way, key in ended.items():
+        assert EXPIRIES[way](cache, key) is False
+    ground.end("blackhole")
+
+    wait_until_up(cache)
+    assert {way: cache.get(key) for way, key in ended.items()} == dict.fromkeys(ended)
 
 
 @pytest.mark.parametrize("way", ENDINGS)
@@ -183,6 +203,7 @@ def test_more_ended_keys_than_can_be_remembered(ground: Ground, small_bound: int
     broker = other.client.get_client(key=others[0])
     broker.lpush("celery", "task")
     ground.begin("stop")
+    note_failure(cache, ended[0])
 
     assert cache.set_many(dict.fromkeys(ended, "new")) == ended
     ground.end("stop")
@@ -199,6 +220,7 @@ def test_more_ended_keys_than_can_be_remembered_under_hidden_names(ground: Groun
     ended = keys_at(cache, small_bound + 1)
     cache.set_many(dict.fromkeys(ended, "old"))
     ground.begin("stop")
+    note_failure(cache, ended[0])
 
     assert cache.set_many(dict.fromkeys(ended, "new")) == ended
     ground.end("stop")

@@ -160,7 +160,7 @@ def test_the_time_of_users_functions_is_not_the_nodes(transport):
 
     def op():
         yield Ask("cache-a", r.Ping())
-        yield Load(lambda: time.sleep(0.4))
+        yield Load(lambda: time.sleep(0.6))
         yield Ask("cache-a", r.Store("k", b"v", None))
         return (yield Gather([Ask("cache-a", r.Fetch("k")), Ask("cache-b", r.Ping())]))[0]
 
@@ -174,7 +174,7 @@ def test_pauses_are_not_the_nodes_time_either(transport):
     def op():
         for _ in range(4):
             yield Ask("cache-a", r.Ping())
-            yield Pause(0.1)
+            yield Pause(0.15)
         return (yield Ask("cache-a", r.Exists("k")))
 
     assert transport.run(op()) is False
