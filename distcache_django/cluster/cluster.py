@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import threading
 import time
+import weakref
 from collections import Counter
 from collections.abc import Mapping
 from typing import Any
@@ -42,6 +43,8 @@ class Cluster:
         self.board = Board(self.endpoints)
         self._blocking = BlockingDriver(self.endpoints, self.board, deadline)
         self._asynchronous = AsyncDriver(self.endpoints, self.board, deadline)
+        # Collected as a part of a cycle, sockets would be finalized before the links that close them.
+        weakref.finalize(self, _drop, self._blocking, self.endpoints)
         self.run = self._blocking.run
         self.arun = self._asynchronous.run
         self._counts_lock = threading.Lock()  # guards _counts
@@ -56,10 +59,8 @@ class Cluster:
 
     def close(self) -> None:
         """End background threads and drop this process's links and clients; harmless when repeated."""
-        for endpoint in self.endpoints.values():
-            endpoint.close()
         self.board.close()
-        self._blocking.forget()
+        _drop(self._blocking, self.endpoints)
         self._asynchronous.forget()
 
     def members(self) -> dict[str, Member]:
@@ -96,3 +97,9 @@ class Cluster:
         """Return the events counted in this process."""
         with self._counts_lock:
             return dict(self._counts)
+
+
+def _drop(driver: BlockingDriver, endpoints: Mapping[str, Endpoint]) -> None:
+    driver.forget()
+    for endpoint in endpoints.values():
+        endpoint.close()

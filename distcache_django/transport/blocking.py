@@ -12,6 +12,7 @@ import threading
 import time
 from collections import deque
 from collections.abc import Mapping
+from itertools import chain
 from typing import Any, TypeVar
 
 from distcache_django.core.effects import Ask, Gather, Load, Op, Owe, Pause, step
@@ -55,12 +56,18 @@ class BlockingDriver:
         self.endpoints = endpoints
         self.health = health
         self.deadline = deadline
-        self.forget()
+        self._spare: dict[str, deque[Link]] = {node: deque() for node in endpoints}
+        self._local = threading.local()
 
     def forget(self) -> None:
         """Drop every link of every thread, saying nothing to the nodes: in a forked child they are the parent's."""
-        self._spare: dict[str, deque[Link]] = {node: deque() for node in self.endpoints}
+        held, spare = self._held().links, self._spare
+        self._spare = {node: deque() for node in self.endpoints}
         self._local = threading.local()
+        # Frames of errors may keep these from being finalized in good order. Other threads' links end with them.
+        for link in chain(held.values(), *spare.values()):
+            link.close()
+        held.clear()
 
     def run(self, op: Op[T]) -> T:
         """Run ``op`` to its end and return its result; its requests share one deadline."""
