@@ -118,7 +118,7 @@ class MemoryNode:
     def _fetch_many(self, request: r.FetchMany) -> list[bytes | None]:
         return [record.value if (record := self._live(key)) else None for key in request.keys]
 
-    def _time_to_live(self, request: r.TimeToLive | r.Inspect) -> int:
+    def _time_to_live(self, request: r.TimeToLive | r.Inspect | r.Prolong) -> int:
         record = self._live(request.key)
         if record is None:
             return -2
@@ -202,7 +202,10 @@ class MemoryNode:
         return token is not None
 
     def _prolong(self, request: r.Prolong) -> bool:
-        return self._token(request) is not None and self._expire(request.key, self._at(request.ttl_ms))
+        if self._token(request) is None:
+            return False
+        left = max(0, self._time_to_live(request)) if request.add else 0
+        return self._expire(request.key, self._at(request.ttl_ms + left))
 
 
 _EXECUTE: Mapping[type[r.Request], Callable[[MemoryNode, Any], Any]] = {

@@ -20,6 +20,7 @@ from distcache_django.exceptions import NodeTimeout, NodeUnreachable, TransportE
 from distcache_django.transport.commands import ErrorReply, error_for, pack
 from distcache_django.transport.endpoint import Endpoint
 from distcache_django.transport.health import LinkBroken, NeedsFallback, decode
+from distcache_django.transport.link import RESETS
 
 __all__ = ["AsyncLink"]
 
@@ -114,6 +115,7 @@ class AsyncLink(asyncio.Protocol):
             self._fail(NodeUnreachable(self.endpoint.name, "the event loop ended while connecting"))
             raise
         self._transport = transport
+        transport.get_extra_info("socket").setsockopt(*RESETS)
         transport.set_protocol(self)
         # What has waited for the connection has used up a part of its deadline.
         self._flush(started)

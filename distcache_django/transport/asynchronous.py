@@ -80,7 +80,8 @@ class AsyncDriver:
             effect = op.send(None)
             while True:
                 if effect.__class__ is not Ask:
-                    effect = step(op, await self._perform(effect, links, loop))
+                    outcome, expires = await self._perform(effect, links, loop, expires)
+                    effect = step(op, outcome)
                     continue
                 try:
                     if first:  # the link's own timer bounds it
@@ -89,7 +90,7 @@ class AsyncDriver:
                     else:
                         reply = await self._send_within(links, loop, effect, expires)
                 except DistcacheError as error:
-                    effect = step(op, await self._failed(links, loop, effect, error))
+                    effect = step(op, await self._failed(links, loop, effect, error, expires))
                 else:
                     effect = op.send(reply)
         except StopIteration as done:
@@ -129,13 +130,18 @@ class AsyncDriver:
         return link.submit(request)
 
     async def _failed(
-        self, links: dict[str, AsyncLink], loop: asyncio.AbstractEventLoop, ask: Any, error: DistcacheError
+        self,
+        links: dict[str, AsyncLink],
+        loop: asyncio.AbstractEventLoop,
+        ask: Any,
+        error: DistcacheError,
+        expires: float,
     ) -> object:
         """Repeat a request whose idle link turned out to be dead; else report the failure and return it."""
         request: Request = ask.request
         if isinstance(error, LinkBroken) and request.repeatable:
             try:
-                return await self._send(links, loop, ask.node, request)
+                return await self._send_within(links, loop, ask, expires)
             except DistcacheError as again:
                 error = again
         report(self.health, request, error, blame=not isinstance(error, _OutOfTime))
@@ -145,6 +151,7 @@ class AsyncDriver:
         self, asks: Sequence[Ask], links: dict[str, AsyncLink], loop: asyncio.AbstractEventLoop
     ) -> list[Any]:
         futures: list[Any] = []
+        expires = loop.time() + self.deadline
         for ask in asks:
             try:
                 futures.append(self._send(links, loop, ask.node, ask.request))
@@ -158,21 +165,29 @@ class AsyncDriver:
             try:
                 outcomes.append(await future)
             except DistcacheError as error:
-                outcomes.append(await self._failed(links, loop, ask, error))
+                outcomes.append(await self._failed(links, loop, ask, error, expires))
         return outcomes
 
-    async def _perform(self, effect: Any, links: dict[str, AsyncLink], loop: asyncio.AbstractEventLoop) -> object:
-        """Perform an effect other than ``Ask``; return its outcome, or the exception the user's function raised."""
+    async def _perform(
+        self, effect: Any, links: dict[str, AsyncLink], loop: asyncio.AbstractEventLoop, expires: float
+    ) -> tuple[object, float]:
+        """Perform an effect other than ``Ask``; return its outcome and the deadline from now on.
+
+        The user's time and pauses do not count towards the deadline.
+        """
         if isinstance(effect, Gather):
-            return await self._gather(effect.asks, links, loop)
+            return await self._gather(effect.asks, links, loop), expires
+        left = expires - loop.time()
+        outcome: object = None
         if isinstance(effect, Owe):
             self.health.owe(effect.node, effect.keys, everything=effect.everything)
         elif isinstance(effect, Pause):
             await asyncio.sleep(effect.seconds)
+            left = self.deadline
         elif isinstance(effect, Load):
             try:
                 loaded = effect.function()
-                return await loaded if inspect.isawaitable(loaded) else loaded
+                outcome = await loaded if inspect.isawaitable(loaded) else loaded
             except Exception as error:  # noqa: BLE001 - it is the Op's to pass on
-                return error
-        return None
+                outcome = error
+        return outcome, loop.time() + left

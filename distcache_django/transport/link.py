@@ -16,9 +16,11 @@ from distcache_django.exceptions import NodeTimeout
 from distcache_django.transport.commands import ErrorReply
 from distcache_django.transport.endpoint import Endpoint
 
-__all__ = ["CHUNK", "SMALL", "Broken", "Link"]
+__all__ = ["CHUNK", "RESETS", "SMALL", "Broken", "Link"]
 
 _TIMEVAL = struct.Struct("ll")
+#: Closing resets: what the kernel has not delivered of a request that was given up must not arrive later.
+RESETS = (socket.SOL_SOCKET, socket.SO_LINGER, struct.pack("ii", 1, 0))
 #: Bytes that one system call reads at most.
 CHUNK = 65536
 _LATER = (BlockingIOError, ssl.SSLWantReadError, ssl.SSLWantWriteError)
@@ -47,6 +49,7 @@ class Link:
         self.wires = endpoint.wires
         self.sock = sock
         self.fresh = True
+        sock.setsockopt(*RESETS)
         self.timed_only = hasattr(sock, "pending")
         if self.timed_only:
             sock.settimeout(0)

@@ -14,18 +14,21 @@ Refusal = Callable[[list[bytes]], bytes | None]
 class Gate:
     """Own a loopback port and relay commands to a server, one at a time on each link; a context manager.
 
-    ``refuse`` and ``hold`` may be set from any thread. ``hold`` returns the seconds a command waits at the gate.
+    ``refuse``, ``hold`` and ``drop`` may be set from any thread. ``hold`` returns the seconds a command waits at the gate.
     """
 
     def __init__(self, target_port: int) -> None:
         self._target_port = target_port
         self.refuse: Refusal | None = None
         self.hold: Callable[[list[bytes]], float] | None = None
+        #: Commands that end the link, after they were held.
+        self.drop: Callable[[list[bytes]], bool] | None = None
         #: First words of the commands seen, in order.
         self.seen: list[bytes] = []
         self.port = 0
         self._loop = asyncio.new_event_loop()
         self._tasks: set[asyncio.Task[None]] = set()
+        self._writers: set[asyncio.StreamWriter] = set()
         self._is_open = threading.Event()
         self._thread = threading.Thread(target=self._serve, daemon=True)
 
@@ -54,8 +57,12 @@ class Gate:
         for task in self._tasks:
             task.cancel()
         await asyncio.gather(*self._tasks, return_exceptions=True)
+        for writer in self._writers:
+            writer.transport.abort()
+        await asyncio.sleep(0)  # aborted transports close in the loop's next round
 
     def _accept(self, client: asyncio.StreamReader, out: asyncio.StreamWriter) -> None:
+        self._writers.add(out)
         task = self._loop.create_task(self._relay(client, out))
         self._tasks.add(task)
         task.add_done_callback(self._tasks.discard)
@@ -65,6 +72,7 @@ class Gate:
         commands = hiredis.Reader()
         try:
             server, back = await asyncio.open_connection("127.0.0.1", self._target_port)
+            self._writers.add(back)
             while data := await client.read(65536):
                 commands.feed(data)
                 while (words := commands.gets()) is not False:
@@ -75,11 +83,14 @@ class Gate:
             for writer in (out, back):
                 if writer is not None:
                     writer.transport.abort()
+                    self._writers.discard(writer)
 
     async def _answer(self, words: list[Any], server: asyncio.StreamReader, back: asyncio.StreamWriter) -> bytes:
         self.seen.append(words[0])
         if self.hold is not None:
             await asyncio.sleep(self.hold(words))
+        if self.drop is not None and self.drop(words):
+            raise ConnectionResetError
         error = self.refuse(words) if self.refuse is not None else None
         if error is not None:
             return b"-%b\r\n" % error

@@ -41,10 +41,12 @@ def run_together(
     processes: int = 1,
     meanwhile: Callable[[], None] = lambda: None,
     errors: list[str] | None = None,
+    numbered: bool = False,
     **arguments: Any,
 ) -> list[Any]:
     """Run a task in several processes; ``meanwhile`` is called when all are ready. Return their answers."""
-    children = [start(task, entry, **arguments) for _ in range(processes)]
+    numbers = [{"number": number} if numbered else {} for number in range(processes)]
+    children = [start(task, entry, **number, **arguments) for number in numbers]
     try:
         for child in children:
             assert child.stdout is not None

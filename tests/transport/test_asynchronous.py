@@ -273,7 +273,7 @@ async def test_a_gather_with_a_hung_node_costs_its_own_part_only(nodes, driver, 
     value = b"x" * 2_000_000
     nodes["cache-b"].pause()
 
-    outcomes = await driver.run(gather(*[(name, r.StoreMany([("k", value)], None)) for name in NAMES]))
+    outcomes = await driver.run(gather(*[(name, r.StoreMany([("large", value)], None)) for name in NAMES]))
 
     assert [name for name, outcome in zip(NAMES, outcomes, strict=True) if outcome is not True] == ["cache-b"]
     assert told.failing == ["cache-b"]

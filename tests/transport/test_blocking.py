@@ -20,9 +20,20 @@ from tests.transport.conftest import NAMES, ask, close_links, gather, links_to, 
 SPARE = module._SPARE_LINKS
 
 
+def kill_links(url):
+    with observer(url) as client:
+        for entry in links_to(url):
+            client.client_kill_filter(_id=entry["id"])
+
+
 @pytest.fixture
 def nodes(distcache_shared_nodes):
-    return distcache_shared_nodes
+    """Four nodes; nothing that a paused one has taken in is left for the next test."""
+    yield distcache_shared_nodes
+    for node in distcache_shared_nodes.values():
+        node.resume()
+        if node.is_running():
+            kill_links(node.url)
 
 
 @pytest.fixture
@@ -122,12 +133,6 @@ def test_a_signal_handler_may_use_the_cache_in_the_middle_of_an_exchange(nodes, 
 
 
 # ---------------------------------------------------------------- links that the server closed
-
-
-def kill_links(url):
-    with observer(url) as client:
-        for entry in links_to(url):
-            client.client_kill_filter(_id=entry["id"])
 
 
 @pytest.mark.parametrize(
@@ -356,7 +361,7 @@ def test_a_server_that_speaks_another_protocol_is_a_failed_node(blocking, told):
 
         def serve():
             link, _ = server.accept()
-            with link:
+            with link, contextlib.suppress(OSError):
                 link.recv(1000)
                 link.sendall(b"HTTP/1.1 400 Bad Request\r\n\r\n")
                 link.recv(1000)

@@ -204,7 +204,7 @@ def test_debts_are_noted(transport):
         (r.Increase("k", 1), None),
         (r.Acquire("k", b"n", 1), None),
         (r.Release("k", b"n"), None),
-        (r.Prolong("k", b"n", 1), None),
+        (r.Prolong("k", b"n", 1, add=False), None),
     ],
     ids=lambda value: type(value).__name__,
 )

@@ -51,7 +51,7 @@ def test_a_missing_key_is_missing_in_every_request(send):
     assert send(r.Deadline("k", 2**41)) is False
     assert send(r.Persist("k")) == (False, False)
     assert send(r.Release("k", NONCE)) is False
-    assert send(r.Prolong("k", NONCE, 1000)) is False
+    assert send(r.Prolong("k", NONCE, 1000, add=False)) is False
     assert send(r.Scan(0, "*", 10)) == (0, [])
     assert send(r.Exists("k")) is False
 
@@ -182,10 +182,12 @@ def test_a_lock_has_one_holder_and_growing_tokens(send):
 def test_only_the_holder_prolongs_a_lock(send):
     send(r.Acquire("l", NONCE, 1000))
 
-    assert send(r.Prolong("l", RIVAL, 90_000)) is False
+    assert send(r.Prolong("l", RIVAL, 90_000, add=False)) is False
     assert send(r.TimeToLive("l")) <= 1000
-    assert send(r.Prolong("l", NONCE, 90_000)) is True
+    assert send(r.Prolong("l", NONCE, 90_000, add=False)) is True
     assert 1000 < send(r.TimeToLive("l")) <= 90_000
+    assert send(r.Prolong("l", NONCE, 90_000, add=True)) is True
+    assert 90_000 < send(r.TimeToLive("l")) <= 180_000
 
 
 def test_a_value_is_not_a_lock(send):
@@ -209,7 +211,7 @@ def test_scripts_that_a_server_has_lost_are_sent_again(send, transport):
         nonce = b"%d" % round_
         assert send(r.Acquire(f"l{round_}", nonce, 1000)) is not None
         transport.forget_scripts()
-        assert send(r.Prolong(f"l{round_}", nonce, 1000)) is True
+        assert send(r.Prolong(f"l{round_}", nonce, 1000, add=False)) is True
         transport.forget_scripts()
         assert send(r.Release(f"l{round_}", nonce)) is True
 

@@ -38,7 +38,8 @@ SCRIPTS = [
     (requests.Acquire("k", NONCE, 1500), ["1", "k", "nonce", "1500"]),
     (requests.Acquire("k", NONCE, None), ["1", "k", "nonce", "0"]),
     (requests.Release("k", NONCE), ["1", "k", "nonce"]),
-    (requests.Prolong("k", NONCE, 1500), ["1", "k", "nonce", "1500"]),
+    (requests.Prolong("k", NONCE, 1500, add=False), ["1", "k", "nonce", "1500", "0"]),
+    (requests.Prolong("k", NONCE, 1500, add=True), ["1", "k", "nonce", "1500", "1"]),
 ]
 
 
@@ -123,7 +124,7 @@ def test_a_script_goes_by_its_digest_and_falls_back_to_its_text(request_, argume
         (requests.Acquire("k", NONCE, None), b"123", 123),
         (requests.Acquire("k", NONCE, None), None, None),
         (requests.Release("k", NONCE), 1, True),
-        (requests.Prolong("k", NONCE, 1), 0, False),
+        (requests.Prolong("k", NONCE, 1, add=False), 0, False),
     ],
     ids=lambda value: str(value)[:40],
 )
@@ -191,7 +192,7 @@ def test_other_requests_keep_their_wires_when_one_falls_back():
 def test_what_may_be_sent_twice_is_what_does_nothing_the_second_time():
     once = {request for request in WIRES if not request.repeatable}
 
-    assert once == {requests.StoreIf, requests.Increase, requests.Release}
+    assert once == {requests.StoreIf, requests.Increase, requests.Release, requests.Prolong}
 
 
 @pytest.mark.parametrize(
@@ -206,7 +207,7 @@ def test_what_may_be_sent_twice_is_what_does_nothing_the_second_time():
         (requests.Increase("k", 1), []),
         (requests.Acquire("k", NONCE, 1), []),
         (requests.Release("k", NONCE), []),
-        (requests.Prolong("k", NONCE, 1), []),
+        (requests.Prolong("k", NONCE, 1, add=False), []),
     ],
     ids=lambda value: type(value).__name__,
 )

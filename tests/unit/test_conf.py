@@ -76,6 +76,7 @@ def names(location):
         (URL, {"KEY_FUNCTION": "no.such.function"}, ["E008"]),
         (URL, {"OPTIONS": {"SERIALIZER": "no.such.Serializer"}}, ["E009"]),
         (URL, {"OPTIONS": {"COMPRESSOR": "nodots"}}, ["E009"]),
+        (URL, {"OPTIONS": {"CONNECTION_POOL_KWARGS": {"no_such_argument": 1}}}, ["E012"]),
         (URL, {"OPTIONS": {"CLIENT_CLASS": "django_redis.client.DefaultClient"}}, ["W001"]),
         (URL, {"OPTIONS": {"PARSER_CLASS": None}}, ["W001"]),
         (URL, {"OPTIONS": {"ACCEPT_UNSIGNED": True}}, ["W002"]),
@@ -306,11 +307,15 @@ def test_ignore_exceptions_keeps_its_meaning(ignore, policy):
 
 
 def test_connection_options_are_gathered_and_the_pool_size_dropped():
-    options = {"USERNAME": "u", "PASSWORD": "p", "CONNECTION_POOL_KWARGS": {"max_connections": 5, "ssl_ca_certs": "f"}}
+    options = {
+        "USERNAME": "u",
+        "PASSWORD": "p",
+        "CONNECTION_POOL_KWARGS": {"max_connections": 5, "socket_keepalive": True},
+    }
 
     assert settings_of(OPTIONS=options).connection_options == (
         ("password", "p"),
-        ("ssl_ca_certs", "f"),
+        ("socket_keepalive", True),
         ("username", "u"),
     )
 

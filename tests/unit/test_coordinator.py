@@ -305,7 +305,7 @@ def test_a_node_that_dies_after_refusing_fails_the_write_with_the_refusal(nodes,
     "request_of",
     [
         lambda key: requests.Acquire(key, b"rival", 1000),
-        lambda key: requests.Prolong(key, b"rival", 1000),
+        lambda key: requests.Prolong(key, b"rival", 1000, add=False),
         lambda key: requests.Release(key, b"rival"),
     ],
     ids=["acquire", "prolong", "release"],
