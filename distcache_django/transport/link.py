@@ -67,7 +67,8 @@ class Link:
 
     def __del__(self) -> None:
         # Ended threads, closed clusters and forked children drop their links without a word.
-        self.sock.close()
+        if hasattr(self, "sock"):  # a signal may strike in __init__
+            self.sock.close()
 
     def close(self) -> None:
         """Close the socket; harmless when repeated."""

@@ -14,7 +14,8 @@ Refusal = Callable[[list[bytes]], bytes | None]
 class Gate:
     """Own a loopback port and relay commands to a server, one at a time on each link; a context manager.
 
-    ``refuse``, ``hold`` and ``drop`` may be set from any thread. ``hold`` returns the seconds a command waits at the gate.
+    ``refuse``, ``hold`` and ``drop`` may be set from any thread. ``hold`` returns the seconds a
+    command waits at the gate.
     """
 
     def __init__(self, target_port: int) -> None:

@@ -7,14 +7,15 @@ calls of at least 0.8 s count as having waited, so that a busy machine is not mi
 import contextlib
 import hashlib
 import time
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Iterator, Mapping
 from typing import Any
 
 from distcache_django.cluster import Cluster
+from distcache_django.runtime import CacheRuntime
 from distcache_django.testing.proxy import FaultProxy
 from distcache_django.testing.servers import LocalNodes
 from tests.faults.gate import Gate
-from tests.support import awaited, subjects
+from tests.support import subjects
 from tests.support.waiting import wait_until
 
 DEADLINE = 1.0
@@ -28,11 +29,13 @@ SILENT = ["stop", "blackhole", "half_open", "delay"]
 PROMPT = ["kill", "cut", "loading"]
 
 
-def setting(urls: Mapping[str, str], *, mode: str = "sync", options: Mapping[str, Any] | None = None, **params: Any) -> dict[str, Any]:
+def setting(
+    urls: Mapping[str, str], *, mode: str = "sync", options: Mapping[str, Any] | None = None, **params: Any
+) -> dict[str, Any]:
     """Return a CACHES entry."""
     backend = subjects.SUBJECTS["distcache"].backend
-    limits = {"DEADLINE": DEADLINE, "SOCKET_CONNECT_TIMEOUT": DEADLINE}
-    entry = {"BACKEND": backend, "LOCATION": dict(urls), "TIMEOUT": HOUR, "OPTIONS": {**limits, **(options or {})}, **params}
+    limits = {"DEADLINE": DEADLINE, "SOCKET_CONNECT_TIMEOUT": DEADLINE, **(options or {})}
+    entry = {"BACKEND": backend, "LOCATION": dict(urls), "TIMEOUT": HOUR, "OPTIONS": limits, **params}
     if mode == "async":
         entry.update(BACKEND=subjects.AWAITED, AWAITED=backend)
     return entry
@@ -104,12 +107,16 @@ class Ground:
             self.behind_proxy().heal()
 
 
-def cluster_of(cache: Any) -> Cluster:
+def runtime_of(cache: Any) -> CacheRuntime:
     """Return what the caches of an alias share."""
-    real = cache.awaited if type(cache) is awaited.AwaitedCache else cache
-    cluster = real._runtime.cluster
-    assert isinstance(cluster, Cluster)
-    return cluster
+    runtime = cache._runtime
+    assert isinstance(runtime, CacheRuntime)
+    return runtime
+
+
+def cluster_of(cache: Any) -> Cluster:
+    """Return the nodes of a cache as this process knows them."""
+    return runtime_of(cache).cluster
 
 
 def is_up(cache: Any, node: str = VICTIM) -> bool:
@@ -162,11 +169,6 @@ def note_failure(cache: Any, key: str) -> None:
     """Let the process find out that the node of ``key`` is at fault; costs one deadline at most."""
     assert cache.get(key) is None
     assert not is_up(cache, cache.locate(key).owners[0])
-
-
-def eventually(answer: Callable[[], Any], expected: Any) -> None:
-    """Wait for an answer."""
-    wait_until(lambda: answer() == expected, what=f"the answer {expected!r}")
 
 
 def hidden(key: str, prefix: str, version: int) -> str:

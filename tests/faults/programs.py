@@ -66,10 +66,21 @@ def run_together(
     return [json.loads(out.splitlines()[-1]) for out, _ in ends]
 
 
+def say(line: str) -> None:
+    """Tell the test a line."""
+    sys.stdout.write(f"{line}\n")
+    sys.stdout.flush()
+
+
+def heard() -> str:
+    """Return the next line of the test."""
+    return sys.stdin.readline().rstrip()
+
+
 def ready() -> None:
     """Say that the fault may begin, and wait for it."""
-    print("ready", flush=True)
-    assert sys.stdin.readline() == "go\n"
+    say("ready")
+    assert heard() == "go"
 
 
 def is_up(cache: Any) -> bool:
@@ -117,7 +128,7 @@ def main(task: str) -> None:
     from tests.faults import tasks
 
     chosen = globals().get(task) or getattr(tasks, task)
-    print(json.dumps(chosen(cache, **plan["arguments"])), flush=True)
+    say(json.dumps(chosen(cache, **plan["arguments"])))
 
 
 if __name__ == "__main__":

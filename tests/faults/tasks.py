@@ -11,7 +11,7 @@ from collections.abc import Callable
 from typing import Any
 
 from tests.faults.ground import VICTIM, WAITED, cluster_of
-from tests.faults.programs import is_up, ready, wait_for
+from tests.faults.programs import heard, is_up, ready, say, wait_for
 from tests.support import subjects
 
 EXIT_OK = 0
@@ -157,8 +157,8 @@ def interrupt_lost(cache: Any, key: str) -> dict[str, Any]:
     try:
         cache.set(key, "new")
     except TimeLimit:
-        print("paused", flush=True)
-    assert input() == "healed"
+        say("paused")
+    assert heard() == "healed"
     wait_for(lambda: cache.get("absent", "none") == "none" and is_up(cache))
     return {"answer": cache.get(key)}
 
@@ -199,7 +199,7 @@ def use_at_exit(cache: Any, key: str) -> str:
     import atexit
 
     def last() -> None:
-        print(f'"{cache.get(key)} {cache.set(key, 1)}"', flush=True)
+        say(f'"{cache.get(key)} {cache.set(key, 1)}"')
 
     atexit.register(last)
     cache.get(key)
@@ -299,10 +299,9 @@ def cancelled_write(cache: Any, key: str) -> dict[str, Any]:
         writing.cancel()
         await asyncio.gather(writing, return_exceptions=True)
         reading = await cache.aget(key, "missed")  # this one finds out
-        print("paused", flush=True)
-        assert input() == "healed"
-        while not is_up(cache):
-            await asyncio.sleep(0.01)
+        say("paused")
+        assert heard() == "healed"
+        await asyncio.to_thread(wait_for, lambda: is_up(cache))
         return [reading, await cache.aget(key)]
 
     return {"answers": asyncio.run(body())}

@@ -6,6 +6,7 @@ timing), ``DISTCACHE_FAULTS_SECONDS`` makes a run longer.
 
 import os
 import random
+import sys
 import threading
 import time
 from typing import Any
@@ -69,7 +70,7 @@ class Weather(threading.Thread):
 
 @pytest.mark.parametrize("on_node_down", ["miss", "redirect"])
 def test_nothing_replaced_or_deleted_is_seen_again(distcache_nodes: Any, on_node_down: str) -> None:
-    print(f"DISTCACHE_FAULTS_SEED={SEED} DISTCACHE_FAULTS_SECONDS={SECONDS:g}")
+    sys.stdout.write(f"DISTCACHE_FAULTS_SEED={SEED} DISTCACHE_FAULTS_SECONDS={SECONDS:g}\n")
     nodes = distcache_nodes(4, config={"appendonly": "yes", "appendfsync": "everysec"})
     options = {"DEADLINE": 0.3, "SOCKET_CONNECT_TIMEOUT": 0.3, "ON_NODE_DOWN": on_node_down}
     entry = setting(nodes.urls, options=options)

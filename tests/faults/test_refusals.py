@@ -6,6 +6,7 @@ from contextlib import ExitStack
 from typing import Any
 
 import pytest
+import redis
 
 from distcache_django.exceptions import Unavailable
 from distcache_django.testing.servers import LocalNode
@@ -29,8 +30,6 @@ PASSWORD = "pass-word%3Aof the suite"
 
 def configure(ground: Ground, **directives: str) -> None:
     """Change the victim's configuration."""
-    import redis
-
     with redis.Redis.from_url(ground.victim.url) as plain:
         for name, value in directives.items():
             plain.config_set(name.replace("_", "-"), value)
@@ -46,7 +45,6 @@ def full(ground: Ground) -> Any:
 @pytest.fixture
 def read_only(ground: Ground) -> Any:
     """Turn the victim into a replica of nobody: it answers reads from what it has, and refuses writes."""
-    import redis
 
     def turn(on: bool) -> None:
         with redis.Redis.from_url(ground.victim.url) as plain:
@@ -145,7 +143,7 @@ def test_node_that_refuses_deletions_too_serves_nothing_old(ground: Ground, refu
         "set_many": lambda: cache.set_many({key: "new"}),
         "delete": lambda: cache.delete(key),
         "delete_many": lambda: cache.delete_many([key]),
-        "clear": lambda: cache.clear(),
+        "clear": cache.clear,
     }[way]()
     assert cache.get(key) is None
 
@@ -232,8 +230,6 @@ def test_node_with_another_password_costs_its_own_keys_only(
 
 
 def test_password_that_is_put_right_brings_the_node_back(ground: Ground) -> None:
-    import redis
-
     with LocalNode(VICTIM, password="first") as locked:
         ground.urls[VICTIM] = f"redis://:second@127.0.0.1:{locked.port}/0"
         cache = ground.cache()

@@ -1,6 +1,8 @@
 """What a node that was away may serve when it is back: nothing that was to be replaced or deleted meanwhile."""
 
-from collections.abc import Callable, Iterator
+import threading
+from collections.abc import Callable
+from pathlib import Path
 from typing import Any
 
 import pytest
@@ -19,6 +21,7 @@ from tests.faults.ground import (
     is_up,
     keys_at,
     note_failure,
+    runtime_of,
     wait_until_up,
 )
 from tests.support.waiting import wait_until
@@ -105,7 +108,8 @@ def test_move_between_versions_leaves_no_old_value(ground: Ground, fault: str) -
     ground.prepare(fault)
     cache = ground.cache({"DEADLINE": 0.5})
     target = next(
-        k for k in map(str, range(1000))
+        k
+        for k in map(str, range(1000))
         if cache.locate(k, version=2).owners[0] == VICTIM and cache.locate(k).owners[0] != VICTIM
     )
     cache.set(target, "older", version=2)
@@ -121,9 +125,7 @@ def test_move_between_versions_leaves_no_old_value(ground: Ground, fault: str) -
     assert cache.get(target) == "value"
 
 
-def test_restarted_node_serves_the_values_of_its_file_that_nobody_ended(
-    distcache_nodes: Any, ground: Ground
-) -> None:
+def test_restarted_node_serves_the_values_of_its_file_that_nobody_ended(distcache_nodes: Any, ground: Ground) -> None:
     kept = distcache_nodes([VICTIM], config={"appendonly": "yes", "appendfsync": "always"})
     ground.urls[VICTIM] = kept[VICTIM].url
     cache = ground.cache()
@@ -184,10 +186,10 @@ def test_what_others_hold_exclusively_is_not_taken_from_them(ground: Ground) -> 
 
 
 @pytest.fixture
-def small_bound(monkeypatch: pytest.MonkeyPatch) -> Iterator[int]:
+def small_bound(monkeypatch: pytest.MonkeyPatch) -> int:
     """Let a process remember few keys."""
     monkeypatch.setattr(debts, "BOUND", 50)
-    yield 50
+    return 50
 
 
 def test_more_ended_keys_than_can_be_remembered(ground: Ground, small_bound: int) -> None:
@@ -211,6 +213,7 @@ def test_more_ended_keys_than_can_be_remembered(ground: Ground, small_bound: int
     wait_until_up(cache)
     assert cache.get_many(ended) == {}
     assert broker.llen("celery") == 1
+    broker.close()
     assert other.get_many(others) == dict.fromkeys(others, "theirs")
     lock.release()
 
@@ -300,7 +303,7 @@ def test_clear_that_is_cut_short_while_it_deletes_is_made_up_for(ground: Ground)
                 except StopIteration as done:
                     return done.value
 
-    coordinator = _real(cache)._runtime.coordinator
+    coordinator = runtime_of(cache).coordinator
     _, failures = cluster_of(cache).run(freezing(coordinator.remove_matching(":*")))
     assert [failure.node for failure in failures] == [VICTIM]
     ground.end("stop")
@@ -311,8 +314,6 @@ def test_clear_that_is_cut_short_while_it_deletes_is_made_up_for(ground: Ground)
 
 def test_debts_grow_while_they_are_paid_and_yet_end(sync_ground: Ground) -> None:
     """A busy site goes on writing while its node returns."""
-    import threading
-
     cache = sync_ground.cache()
     keys = keys_at(cache, 50)
     cache.set_many(dict.fromkeys(keys, "old"))
@@ -357,15 +358,8 @@ def test_large_write_that_a_frozen_node_reads_late_replaces_nothing_newer(sync_g
 def bytes_that_closed_links_still_carry(port: int) -> int:
     """Return how much the kernel goes on sending to a port on behalf of sockets that are closed."""
     waiting = 0
-    with open("/proc/net/tcp") as table:  # noqa: PTH123 - a file of the kernel's
-        next(table)
-        for line in table:
-            fields = line.split()
-            remote_port, state, queues = int(fields[2].split(":")[1], 16), fields[3], fields[4]
-            if remote_port == port and state in ("04", "0B"):  # FIN_WAIT1, CLOSING
-                waiting += int(queues.split(":")[0], 16)
+    for line in Path("/proc/net/tcp").read_text().splitlines()[1:]:
+        _, _, remote, state, queues, *_ = line.split()
+        if int(remote.split(":")[1], 16) == port and state in ("04", "0B"):  # FIN_WAIT1, CLOSING
+            waiting += int(queues.split(":")[0], 16)
     return waiting
-
-
-def _real(cache: Any) -> Any:
-    return getattr(cache, "awaited", cache) if hasattr(type(cache), "__getattr__") and "awaited" in vars(cache) else cache

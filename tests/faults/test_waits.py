@@ -1,5 +1,6 @@
 """Who waits for a node that does not answer: at most one call of each thread, and no call that starts later."""
 
+import json
 import os
 import signal
 import subprocess
@@ -24,6 +25,7 @@ from tests.faults.ground import (
     setting,
     wait_until_up,
 )
+from tests.faults.programs import run_together
 from tests.support.waiting import wait_until
 
 pytestmark = pytest.mark.servers
@@ -129,7 +131,7 @@ def test_slow_loader_does_not_count_against_the_nodes(ground: Ground) -> None:
     cache = ground.cache({"DEADLINE": 0.3})
 
     def load() -> str:
-        time.sleep(0.4)  # noqa: TID251 - the loader is what takes long
+        time.sleep(0.4)
         return "loaded"
 
     assert cache.get_or_set("page", load, 60) == "loaded"
@@ -192,8 +194,6 @@ print(json.dumps([answer, took]), flush=True)
 
 def test_signals_do_not_prolong_the_wait(sync_ground: Ground) -> None:
     """A profiler's or watchdog's timer interrupts system calls; the deadline must not begin anew each time."""
-    import json
-
     cache = sync_ground.cache()
     keys = keys_at(cache, 1)
     child = subprocess.Popen(
@@ -222,8 +222,6 @@ def test_signals_do_not_prolong_the_wait(sync_ground: Ground) -> None:
 
 
 def test_several_processes_each_find_out_alone(sync_ground: Ground) -> None:
-    from tests.faults.programs import run_together
-
     cache = sync_ground.cache()
     keys: list[str] = [key for node in cluster_of(cache).endpoints for key in keys_at(cache, 3, node=node)]
     cache.set_many(dict.fromkeys(keys, 1))

@@ -108,6 +108,9 @@ def test_a_record_that_names_an_absent_library_or_an_unknown_plugin_is_an_error(
         Plugins("serializer", {})[200]
     with pytest.raises(CodecError, match="is not installed"):
         Plugins("compressor", {1: lambda: __import__("no_such_library")})[1]
+    start, payload = bytes((4, 0, 99)), pickle.dumps(1)
+    with pytest.raises(CodecError, match="names compressor 99"):
+        CODEC.decode(start + Signer(["secret"]).sign(start + payload) + payload)
 
 
 class Reversing:
