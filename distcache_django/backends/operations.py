@@ -14,7 +14,7 @@ from django.core.cache.backends.base import DEFAULT_TIMEOUT, BaseCache
 
 from distcache_django.backends.keys import KeySpace
 from distcache_django.core.effects import Load, Op
-from distcache_django.core.requests import Expire, Increase, Inspect, Persist
+from distcache_django.core.requests import Exists, Expire, Increase, Inspect, Persist
 from distcache_django.exceptions import CodecError, InvalidDistcacheConfig, TransportError
 from distcache_django.runtime import CacheRuntime
 from distcache_django.runtime.policy import unavailable
@@ -119,7 +119,7 @@ class Operations:
 
     def _store_nothing(self, full: str, condition: str) -> Op[bool]:
         """Do what storing with an expiry that has passed comes to."""
-        there = yield from self.coordinator.exists(full)
+        there = yield from self.coordinator.ask_owner(full, Exists(full))
         if condition == "XX" and there:
             yield from self.coordinator.remove(full)
         return there is (condition == "XX")
@@ -171,7 +171,7 @@ class Operations:
             self.policy.degrade("get_many", failure, None)
         decode = self._decode
         found = {}
-        for part, raws in pieces:
+        for _, part, raws in pieces:
             for index, raw in zip(part, raws, strict=True):
                 if raw is not None:
                     try:

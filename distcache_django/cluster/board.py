@@ -36,13 +36,15 @@ class Board:
     def __init__(self, endpoints: Mapping[str, Endpoint]) -> None:
         self._endpoints = endpoints
         self._uniform = Random().uniform
-        #: Key patterns of the caches that use this cluster: what "all keys" means.
-        self.patterns: set[str] = set()
+        #: Key patterns of the caches that use this cluster, what "all keys" means; ``None`` among them is a cache
+        #: whose keys cannot be told from others.
+        self.patterns: set[str | None] = set()
         self.forget()
 
     def forget(self) -> None:
         """Start anew, as a forked child must: its parent's probes and debts are the parent's."""
-        self._lock = threading.Lock()  # guards _members, _debts, _probing and the writing of down
+        # Reentrant, because a signal handler may use the cache while this thread holds it.
+        self._lock = threading.RLock()  # guards _members, _debts, _probing and the writing of down
         self._closed = threading.Event()
         self._members = {name: Member(name, since=time.monotonic()) for name in self._endpoints}
         self._debts = {name: Debts() for name in self._endpoints}
@@ -65,16 +67,21 @@ class Board:
         with self._lock:
             return len(self._debts[node])
 
-    def failed(self, node: str, reason: str) -> None:
-        """Take ``node`` off the requests' way and have it probed."""
+    def failed(self, node: str, reason: str, owed: Sequence[str] = ()) -> None:
+        """Take ``node`` off the requests' way and have it probed; ``owed`` are keys that missed a write there."""
         with self._lock:
+            self._note(node, owed)
             self._fail(node, reason)
 
-    def owe(self, node: str, keys: Sequence[str], *, everything: bool = False) -> None:
+    def owe(self, node: str, keys: Sequence[str], patterns: Sequence[str] = ()) -> None:
         """Note keys of ``node`` that missed a write; it is not used again before they are deleted there."""
         with self._lock:
-            self._debts[node].add(keys, everything=everything)
+            self._note(node, keys, patterns)
             self._fail(node, "missed writes have to be settled")
+
+    def _note(self, node: str, keys: Sequence[str], patterns: Sequence[str] = ()) -> None:
+        known = [pattern for pattern in self.patterns if pattern is not None]
+        self._debts[node].add(keys, patterns, everything=known if len(known) == len(self.patterns) else ())
 
     def _fail(self, node: str, reason: str) -> None:
         self._apply(node, Event.FAILED, reason)
@@ -138,23 +145,23 @@ class Board:
             with self._lock:
                 if not self._members[node].may_settle:
                     return False
-                keys, everything = self._debts[node].take()
-                if not keys and not everything:
+                keys, patterns = self._debts[node].take()
+                if not keys and not patterns:
                     self._apply(node, Event.SETTLED)
                     self.returned[node] = time.monotonic()
                     self._probing.discard(node)
                     return True
             try:
-                self._pay(link, keys, everything)
+                self._pay(link, keys, patterns)
             except BaseException:
                 with self._lock:
-                    self._debts[node].add(keys, everything=everything)
+                    self._note(node, keys, patterns)
                 raise
 
-    def _pay(self, link: Link, keys: Sequence[str], everything: bool) -> None:
+    def _pay(self, link: Link, keys: Sequence[str], patterns: Sequence[str]) -> None:
         for start in range(0, len(keys), _BATCH):
             _request(link, Remove(keys[start : start + _BATCH]), _PATIENCE)
-        for pattern in self.patterns if everything else ():
+        for pattern in patterns:
             for found in _matching(link, pattern):
                 _request(link, Remove(found), _PATIENCE)
 

@@ -55,6 +55,9 @@ class Plugins:
         self._factories = dict(factories)
         self._made: dict[int, Any] = {}
 
+    def __contains__(self, number: int) -> bool:
+        return number in self._factories
+
     def __getitem__(self, number: int) -> Any:
         """Return the plug-in with this number.
 

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import re
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
 from importlib.util import find_spec
 from typing import Any
@@ -19,8 +19,11 @@ from distcache_django.transport.endpoint import Endpoint
 
 __all__ = ["CacheSettings", "parse"]
 
-#: Stands for the version in a key while its pattern is made.
+#: Stand for the version and the key in a key while its pattern is made; no prefix contains them.
 _ANY_VERSION = "\0"
+_ANY_KEY = "\x01"
+#: Keys whose common beginning is taken for that of all: hashes of so many share no digit by chance.
+_SAMPLES = 32
 
 
 @dataclass(frozen=True)
@@ -162,27 +165,31 @@ def _key_shapes(
     """
     try:
         make = get_key_func(setting)
-        full, other = str(make("key", prefix, _ANY_VERSION)), str(make("another", prefix, _ANY_VERSION))
+        samples = [str(make(f"{_ANY_KEY}{i or ''}", prefix, _ANY_VERSION)) for i in range(_SAMPLES)]
     except Exception as error:  # noqa: BLE001 - the site's own function may raise anything
         problems.add("E008", f"KEY_FUNCTION cannot make a key: {type(error).__name__}: {error}")
         return None, None
-    before, found, after = full.partition("key")
+    before, found, after = samples[0].partition(_ANY_KEY)
     if not found:
-        before, after = _common_start(full, other), ""
+        before, after = _common_start(samples), ""
     if not before.strip(_ANY_VERSION):
         problems.add(
-            "W005",
-            "KEY_FUNCTION makes keys that begin alike with nothing: clear() cannot tell them from others.",
+            "W005", "KEY_FUNCTION makes keys that begin alike with nothing: clear() cannot tell them from others."
         )
         return None, None
-    glob = re.sub(r"([*?\[\]^\\-])", r"\\\1", before).replace(_ANY_VERSION, "*") + "*" + after
+    glob = f"{_glob_of(before)}*{_glob_of(after)}"
     lead = "[^:]*".join(re.escape(part) for part in before.split(_ANY_VERSION))
     return glob, lead if found else None
 
 
-def _common_start(one: str, other: str) -> str:
-    length = next((i for i, (a, b) in enumerate(zip(one, other, strict=False)) if a != b), 0)
-    return one[:length]
+def _common_start(samples: Sequence[str]) -> str:
+    first, last = min(samples), max(samples)
+    differing = (i for i, (a, b) in enumerate(zip(first, last, strict=False)) if a != b)
+    return first[: next(differing, len(first))]
+
+
+def _glob_of(text: str) -> str:
+    return re.sub(r"([*?\[\]^\\-])", r"\\\1", text).replace(_ANY_VERSION, "*")
 
 
 def _topology(
@@ -200,5 +207,11 @@ def _topology(
             range_lead=lead or "",
         )
     except (ValueError, TypeError) as error:
-        problems.add("E008" if "range" in str(error) else "E004", f"The nodes cannot be placed: {error}")
+        problems.add(
+            "E008" if options["RANGES"] and _names_ranges(error) else "E004", f"The nodes cannot be placed: {error}"
+        )
         return None
+
+
+def _names_ranges(error: Exception) -> bool:
+    return isinstance(error, TypeError) or "range" in str(error)

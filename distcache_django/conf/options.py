@@ -21,7 +21,9 @@ class Option(NamedTuple):
 
 
 def _is_number(value: Any) -> bool:
-    return isinstance(value, (int, float)) and not isinstance(value, bool) and math.isfinite(value)
+    if isinstance(value, bool) or not isinstance(value, (int, float)):
+        return False
+    return isinstance(value, int) or math.isfinite(value)
 
 
 def _choice(default: str, *others: str) -> Option:
@@ -92,7 +94,7 @@ OPTIONS: Mapping[str, Option] = {
 
 #: Names of django-redis that have no meaning here, kept so that its settings can stay as they are.
 _WITHOUT_EFFECT = ("CLIENT_CLASS", "PARSER_CLASS")
-_SECRET = ("PASSWORD", "SIGNING_KEY")
+_SECRET = ("PASSWORD", "SIGNING_KEY", "CONNECTION_POOL_KWARGS")
 
 
 def read_options(given: object, problems: Problems) -> dict[str, Any]:

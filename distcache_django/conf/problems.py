@@ -45,8 +45,6 @@ class Problems(list[Problem]):
 
 def nearest(name: str, known: Iterable[str]) -> str:
     """Return a hint that names the known name most like ``name``, or all of them."""
-    names = sorted(known)
-    found = difflib.get_close_matches(str(name).upper(), names, 1, 0.6) or difflib.get_close_matches(
-        name, names, 1, 0.6
-    )
+    names, name = sorted(known), str(name)
+    found = difflib.get_close_matches(name.upper(), names, 1, 0.6) or difflib.get_close_matches(name, names, 1, 0.6)
     return f"Did you mean {found[0]!r}?" if found else f"Known are {', '.join(names)}."

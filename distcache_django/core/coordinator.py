@@ -5,8 +5,8 @@ owner does not answer fails with the owner's ``TransportError``; drivers have no
 (``Owe``), so nothing old comes back when the owner does.
 
 *Redirection* (``ON_NODE_DOWN="redirect"``): reads and plain writes of a key whose owner is down go to the next
-node of its preference list, with at most ten seconds to live. Exclusive operations (``add``, counting, locks)
-are never redirected: two processes may differ in what they think of the owner.
+node of its preference list, and no further, with at most ten seconds to live. Exclusive operations (``add``,
+counting, locks) are never redirected: two processes may differ in what they think of the owner.
 """
 
 from __future__ import annotations
@@ -37,8 +37,8 @@ REDIRECTED_TTL_MS = 10_000
 _SCAN_COUNT = 1000
 
 Failures = list[TransportError]
-#: Indices of the keys that one node was asked for, and its reply.
-Pieces = list[tuple[Sequence[int], Any]]
+#: A node, the indices of the keys it was asked for, and its reply.
+Pieces = list[tuple[str, Sequence[int], Any]]
 
 
 class Coordinator:
@@ -67,20 +67,29 @@ class Coordinator:
         try:
             yield Ask(owner, Store(key, value, ttl_ms))
         except NodeRefused as error:
-            yield from self._drop_refused(owner, [key])
+            yield from _drop_refused(owner, [key])
             raise error
         except TransportError as error:
             yield from self._redirect(key, Store(key, value, _short(ttl_ms)), error)
 
     def store_if(self, key: str, value: WireValue, ttl_ms: int | None, condition: str) -> Op[bool]:
         """Write one value at its owner if ``condition`` (``NX``, ``XX``) is met, in one round trip, atomically."""
-        stored: bool = yield Ask(self.owner(key), StoreIf(key, value, ttl_ms, condition))
+        owner = self.owner(key)
+        request = StoreIf(key, value, ttl_ms, condition)
+        try:
+            stored: bool = yield Ask(owner, request)
+        except NodeRefused as error:
+            yield from _drop_refused(owner, request.replaces)
+            raise error
         return stored
 
     def remove(self, key: str) -> Op[bool]:
         """Delete one key at its owner, in one round trip; return whether it was there."""
         try:
             removed: int = yield Ask(self.owner(key), Remove((key,)))
+        except NodeRefused as error:
+            yield Owe(error.node, (key,))
+            raise error
         except TransportError as error:
             # A copy that a redirected write left elsewhere goes too, but only the owner can acknowledge.
             yield from self._redirect(key, Remove((key,)), error)
@@ -113,18 +122,34 @@ class Coordinator:
             lambda part: StoreMany([(keys[i], values[i]) for i in part], ttl_ms),
             lambda part: StoreMany([(keys[i], values[i]) for i in part], _short(ttl_ms)),
         )
-        if not failures and all(outcome is True for _, outcome in pieces):
+        if not failures and all(outcome is True for _, _, outcome in pieces):
             return [], failures
         stored: set[int] = set()
-        for part, outcome in pieces:
-            stored.update(part if outcome is True else [i for i, ok in zip(part, outcome, strict=True) if ok])
+        for node, part, outcome in pieces:
+            kept = part if outcome is True else [i for i, ok in zip(part, outcome, strict=True) if ok]
+            stored.update(kept)
+            if len(kept) < len(part):
+                yield from _drop_refused(node, [keys[i] for i in part if i not in stored])
         left = [index for index in range(len(keys)) if index not in stored]
-        yield from self._drop_refused_parts([keys[i] for i in left], {f.node for f in failures if _is_refusal(f)})
+        for failure in failures:
+            if isinstance(failure, NodeRefused):
+                yield from _drop_refused(failure.node, [keys[i] for i in left if self.owner(keys[i]) == failure.node])
         return left, failures
 
     def remove_many(self, keys: Sequence[str]) -> Op[Failures]:
-        """Delete keys, one round trip per node, all at once."""
-        _, failures = yield from self._each_part(keys, lambda part: Remove([keys[i] for i in part]))
+        """Delete keys, one round trip per node, all at once; only owners can acknowledge."""
+
+        def request(part: Sequence[int]) -> Request:
+            return Remove([keys[i] for i in part])
+
+        parts = self.topology.parts(keys)
+        _, failures = yield from _gather_parts(parts, request)
+        for failure in failures:
+            if isinstance(failure, NodeRefused):
+                yield Owe(failure.node, [keys[i] for i in parts[failure.node]])
+        if failures:
+            moved, _ = self._next_homes(keys, parts, failures)
+            yield from _gather_parts(moved, request)
         return failures
 
     def scan(self, pattern: str) -> Op[tuple[list[bytes], Failures]]:
@@ -136,14 +161,12 @@ class Coordinator:
     def remove_matching(self, pattern: str, count: int = _SCAN_COUNT) -> Op[tuple[int, Failures]]:
         """Delete all keys that match a glob pattern, wherever they are, about ``count`` at a time on each node.
 
-        Many round trips, all nodes at once.
+        Many round trips, all nodes at once. A node that fails on the way owes the whole pattern.
         """
         parts: dict[str, list[Any]] = {}
         failures = yield from self._scan_parts(
             pattern, lambda node, keys: parts.setdefault(node, []).extend(keys), count
         )
-        for failure in failures:
-            yield Owe(failure.node, (), everything=True)
         removed = 0
         while asks := [Ask(node, Remove(keys[:count])) for node, keys in parts.items() if keys]:
             for ask, outcome in zip(asks, (yield Gather(asks)), strict=True):
@@ -153,30 +176,23 @@ class Coordinator:
                     parts[ask.node] = []
                 else:
                     removed += outcome
+        for failure in failures:
+            yield Owe(failure.node, (), (pattern,))
         return removed, failures
 
     def _redirect(self, key: str, request: Request, error: TransportError) -> Op[Any]:
-        """Ask the next node that answers in place of the owner, or raise ``error``."""
-        if self._may_redirect is None or isinstance(error, NodeRefused) or not self._may_redirect(error.node):
-            raise error
-        for node in self.topology.preference_list(key)[1:]:
+        """Ask the next node in place of the owner, or raise ``error``.
+
+        Never a node further on: when the next one comes back, it would not know of what the further one has.
+        """
+        moved, _ = self._next_homes((key,), {error.node: (0,)}, (error,))
+        for node in moved:
             try:
                 reply = yield Ask(node, request)
             except TransportError:
-                continue
+                break
             return reply
         raise error
-
-    def _drop_refused(self, node: str, keys: Sequence[str]) -> Op[None]:
-        """Delete what a refused write (a full node's ``OOM``) would have replaced: better a miss than old data."""
-        try:
-            yield Ask(node, Remove(keys))
-        except TransportError:
-            return
-
-    def _drop_refused_parts(self, keys: Sequence[str], refusing: set[str]) -> Op[None]:
-        for node in refusing:
-            yield from self._drop_refused(node, [key for key in keys if self.owner(key) == node])
 
     def _each_part(
         self,
@@ -187,29 +203,34 @@ class Coordinator:
         """Send each owner the request for its part of ``keys``, given as indices; return what came of each."""
         parts = self.topology.parts(keys)
         pieces, failures = yield from _gather_parts(parts, request)
-        if failures and self._may_redirect is not None:
+        if failures:
             moved, failures = self._next_homes(keys, parts, failures)
-            more, _ = yield from _gather_parts(moved, redirected or request)
+            more, again = yield from _gather_parts(moved, redirected or request)
             pieces += more
+            failures = [*failures, *again]
         return pieces, failures
 
     def _next_homes(
-        self, keys: Sequence[str], parts: Mapping[str, Sequence[int]], failures: Failures
+        self, keys: Sequence[str], parts: Mapping[str, Sequence[int]], failures: Sequence[TransportError]
     ) -> tuple[dict[str, list[int]], Failures]:
-        """Share the keys of failed nodes out to the nodes that follow them; return also what cannot be moved."""
-        assert self._may_redirect is not None
-        away = {failure.node for failure in failures}
+        """Share the keys of failed nodes out to the nodes that follow; return also the failures that stay."""
         moved: dict[str, list[int]] = {}
         left: Failures = []
         for failure in failures:
-            if isinstance(failure, NodeRefused) or not self._may_redirect(failure.node):
+            if not self._is_redirected(failure):
                 left.append(failure)
                 continue
             for index in parts[failure.node]:
-                home = next((n for n in self.topology.preference_list(keys[index]) if n not in away), None)
-                if home is not None:
-                    moved.setdefault(home, []).append(index)
+                moved.setdefault(self.topology.preference_list(keys[index])[1], []).append(index)
         return moved, left
+
+    def _is_redirected(self, failure: TransportError) -> bool:
+        return (
+            self._may_redirect is not None
+            and len(self.topology.node_names) > 1
+            and not isinstance(failure, NodeRefused)
+            and self._may_redirect(failure.node)
+        )
 
     def _scan_parts(
         self, pattern: str, put: Callable[[str, list[bytes]], None], count: int = _SCAN_COUNT
@@ -229,6 +250,21 @@ class Coordinator:
         return failures
 
 
+def _drop_refused(node: str, keys: Sequence[str]) -> Op[None]:
+    """Delete what a refused write (a full node's ``OOM``) would have replaced: better a miss than old data.
+
+    A node that refuses that too serves nothing until it takes it.
+    """
+    if not keys:
+        return
+    try:
+        yield Ask(node, Remove(keys))
+    except NodeRefused:
+        yield Owe(node, keys)
+    except TransportError:
+        return
+
+
 def _gather_parts(
     parts: Mapping[str, Sequence[int]], request: Callable[[Sequence[int]], Request]
 ) -> Op[tuple[Pieces, Failures]]:
@@ -236,16 +272,12 @@ def _gather_parts(
     failures: Failures = []
     asks = [Ask(node, request(part)) for node, part in parts.items()]
     outcomes = [(yield from _outcome(asks[0]))] if len(asks) == 1 else (yield Gather(asks)) if asks else ()
-    for part, outcome in zip(parts.values(), outcomes, strict=True):
+    for (node, part), outcome in zip(parts.items(), outcomes, strict=True):
         if isinstance(outcome, TransportError):
             failures.append(outcome)
         else:
-            pieces.append((part, outcome))
+            pieces.append((node, part, outcome))
     return pieces, failures
-
-
-def _is_refusal(failure: TransportError) -> bool:
-    return isinstance(failure, NodeRefused)
 
 
 def _outcome(ask: Ask) -> Op[Any]:

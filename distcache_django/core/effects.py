@@ -19,7 +19,7 @@ from typing import Any, TypeVar
 
 from distcache_django.core.requests import Request
 
-__all__ = ["Ask", "Effect", "Gather", "Load", "Op", "Owe", "Pause", "step"]
+__all__ = ["Ask", "Effect", "Gather", "Load", "Op", "Owe", "Pause", "Raised", "step"]
 
 T = TypeVar("T")
 
@@ -44,14 +44,14 @@ class Gather:
 
 
 class Owe:
-    """Note keys (or, with ``everything``, all keys) of a node that missed a write."""
+    """Note keys, and glob patterns of keys, of a node that missed a write."""
 
-    __slots__ = ("everything", "keys", "node")
+    __slots__ = ("keys", "node", "patterns")
 
-    def __init__(self, node: str, keys: Sequence[str], *, everything: bool = False) -> None:
+    def __init__(self, node: str, keys: Sequence[str], patterns: Sequence[str] = ()) -> None:
         self.node = node
         self.keys = keys
-        self.everything = everything
+        self.patterns = patterns
 
 
 class Load:
@@ -72,6 +72,15 @@ class Pause:
         self.seconds = seconds
 
 
+class Raised:
+    """Be the outcome of an effect that ended with an exception, which a mere value may be too."""
+
+    __slots__ = ("error",)
+
+    def __init__(self, error: BaseException) -> None:
+        self.error = error
+
+
 Effect = Ask | Gather | Owe | Load | Pause
 
 #: A generator that yields effects and returns a ``T``. What is sent into it depends on the effect it yielded.
@@ -79,7 +88,7 @@ Op = Generator[Effect, Any, T]
 
 
 def step(op: Op[T], outcome: object) -> Effect:
-    """Give ``op`` the outcome of its last effect, thrown if it is an exception, and take the next effect."""
-    if isinstance(outcome, BaseException):
-        return op.throw(outcome)
+    """Give ``op`` the outcome of its last effect, thrown if it was ``Raised``, and take the next effect."""
+    if isinstance(outcome, Raised):
+        return op.throw(outcome.error)
     return op.send(outcome)

@@ -184,6 +184,11 @@ class Expire(_OneKey):
         super().__init__(key)
         self.ttl_ms = ttl_ms
 
+    @property
+    def replaces(self) -> Sequence[str]:
+        """Return the key if this was to delete it at once."""
+        return (self.key,) if self.ttl_ms <= 0 else ()
+
 
 class Deadline(_OneKey):
     """Set the expiry as Unix time in milliseconds: ``bool``, whether the key was there."""

@@ -11,6 +11,7 @@ from __future__ import annotations
 
 import asyncio
 from collections import deque
+from collections.abc import Callable
 from typing import Any
 
 import hiredis
@@ -20,7 +21,7 @@ from distcache_django.exceptions import NodeTimeout, NodeUnreachable, TransportE
 from distcache_django.transport.commands import ErrorReply, error_for, pack
 from distcache_django.transport.endpoint import Endpoint
 from distcache_django.transport.health import LinkBroken, NeedsFallback, decode
-from distcache_django.transport.link import RESETS
+from distcache_django.transport.link import RESETS, Broken
 
 __all__ = ["AsyncLink"]
 
@@ -55,9 +56,13 @@ class _Call:
 class AsyncLink(asyncio.Protocol):
     """Carry the requests of one event loop to one node; made idle, connects with the first request."""
 
-    def __init__(self, endpoint: Endpoint, loop: asyncio.AbstractEventLoop) -> None:
+    def __init__(
+        self, endpoint: Endpoint, loop: asyncio.AbstractEventLoop, lost: Callable[[str, Request], None]
+    ) -> None:
         self.endpoint = endpoint
         self.loop = loop
+        #: Told of requests whose tasks were cancelled and whose outcome nobody will know.
+        self._lost = lost
         self._create_future = loop.create_future
         self._keys: list[str] = []
         self._futures: list[asyncio.Future[Any]] = []
@@ -68,7 +73,7 @@ class AsyncLink(asyncio.Protocol):
         self._transport: asyncio.Transport | None = None
         self._keepalive: object = None
         self._connecting: asyncio.Task[None] | None = None
-        self._reader = hiredis.Reader(replyError=ErrorReply)
+        self._reader = hiredis.Reader(replyError=ErrorReply, protocolError=Broken)
         self.broken = False
 
     def fetch(self, key: str) -> asyncio.Future[Any]:
@@ -157,6 +162,12 @@ class AsyncLink(asyncio.Protocol):
 
     def data_received(self, data: bytes) -> None:
         """Take replies off the wire and hand them to who waits."""
+        try:
+            self._take_replies(data)
+        except Broken as error:
+            self._fail(LinkBroken(self.endpoint.name, f"link broke: {error}"))
+
+    def _take_replies(self, data: bytes) -> None:
         reader = self._reader
         reader.feed(data)
         gets = reader.gets
@@ -221,11 +232,20 @@ class AsyncLink(asyncio.Protocol):
             self._transport.abort()
         elif self._connecting is not None and not self.loop.is_closed():
             self._connecting.cancel()
-        futures = list(self._futures) + [call.future for call in self._calls]
-        for waiting in self._waiting:
-            futures += waiting.futures if isinstance(waiting, _Read) else [waiting.future]
-        for future in futures:
+        for future in self._given_up():
             if not future.done() and not self.loop.is_closed():
                 future.set_exception(type(error)(error.node, error.reason))
                 future.exception()  # a waiter that is gone leaves no warning behind
         self._waiting.clear()
+
+    def _given_up(self) -> list[asyncio.Future[Any]]:
+        """Return the futures of all requests, and tell of those whose tasks were cancelled."""
+        futures = list(self._futures)
+        for waiting in (*self._calls, *self._waiting):
+            if isinstance(waiting, _Read):
+                futures += waiting.futures
+            elif waiting.future.cancelled():
+                self._lost(self.endpoint.name, waiting.request)
+            else:
+                futures.append(waiting.future)
+        return futures

@@ -6,14 +6,15 @@ import asyncio
 import inspect
 import weakref
 from collections.abc import AsyncGenerator, Mapping, Sequence
+from functools import partial
 from typing import Any, TypeVar
 
-from distcache_django.core.effects import Ask, Gather, Load, Op, Owe, Pause, step
+from distcache_django.core.effects import Ask, Gather, Load, Op, Owe, Pause, Raised, step
 from distcache_django.core.requests import Fetch, Request
 from distcache_django.exceptions import DistcacheError, NodeTimeout
 from distcache_django.transport.aiolink import AsyncLink
 from distcache_django.transport.endpoint import Endpoint
-from distcache_django.transport.health import Health, LinkBroken, known_down, report
+from distcache_django.transport.health import Health, LinkBroken, known_down, note_lost, report
 
 __all__ = ["AsyncDriver"]
 
@@ -119,12 +120,10 @@ class AsyncDriver:
         self, links: dict[str, AsyncLink], loop: asyncio.AbstractEventLoop, node: str, request: Request
     ) -> asyncio.Future[Any]:
         if node in self.health.down:
-            if keys := request.replaces:
-                self.health.owe(node, keys)
-            raise known_down(node)
+            raise known_down(self.health, node, request)
         link = links.get(node)
         if link is None or link.broken:
-            link = links[node] = AsyncLink(self.endpoints[node], loop)
+            link = links[node] = AsyncLink(self.endpoints[node], loop, partial(note_lost, self.health))
         if request.__class__ is Fetch:
             return link.fetch(request.key)
         return link.submit(request)
@@ -137,7 +136,7 @@ class AsyncDriver:
         error: DistcacheError,
         expires: float,
     ) -> object:
-        """Repeat a request whose idle link turned out to be dead; else report the failure and return it."""
+        """Repeat a request whose idle link turned out to be dead; else report the failure and return it ``Raised``."""
         request: Request = ask.request
         if isinstance(error, LinkBroken) and request.repeatable:
             try:
@@ -145,7 +144,7 @@ class AsyncDriver:
             except DistcacheError as again:
                 error = again
         report(self.health, request, error, blame=not isinstance(error, _OutOfTime))
-        return error
+        return Raised(error)
 
     async def _gather(
         self, asks: Sequence[Ask], links: dict[str, AsyncLink], loop: asyncio.AbstractEventLoop
@@ -165,7 +164,8 @@ class AsyncDriver:
             try:
                 outcomes.append(await future)
             except DistcacheError as error:
-                outcomes.append(await self._failed(links, loop, ask, error, expires))
+                outcome = await self._failed(links, loop, ask, error, expires)
+                outcomes.append(outcome.error if isinstance(outcome, Raised) else outcome)
         return outcomes
 
     async def _perform(
@@ -180,7 +180,7 @@ class AsyncDriver:
         left = expires - loop.time()
         outcome: object = None
         if isinstance(effect, Owe):
-            self.health.owe(effect.node, effect.keys, everything=effect.everything)
+            self.health.owe(effect.node, effect.keys, effect.patterns)
         elif isinstance(effect, Pause):
             await asyncio.sleep(effect.seconds)
             left = self.deadline
@@ -189,5 +189,5 @@ class AsyncDriver:
                 loaded = effect.function()
                 outcome = await loaded if inspect.isawaitable(loaded) else loaded
             except Exception as error:  # noqa: BLE001 - it is the Op's to pass on
-                outcome = error
+                outcome = Raised(error)
         return outcome, loop.time() + left

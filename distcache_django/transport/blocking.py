@@ -15,14 +15,22 @@ from collections.abc import Mapping
 from itertools import chain
 from typing import Any, TypeVar
 
-from distcache_django.core.effects import Ask, Gather, Load, Op, Owe, Pause, step
+from distcache_django.core.effects import Ask, Gather, Load, Op, Owe, Pause, Raised, step
 from distcache_django.core.requests import Request
 from distcache_django.exceptions import DistcacheError, NodeTimeout
 from distcache_django.transport import fanout
 from distcache_django.transport.commands import ErrorReply, Wire
 from distcache_django.transport.endpoint import Endpoint
-from distcache_django.transport.health import Health, LinkBroken, NeedsFallback, decode, known_down, report
-from distcache_django.transport.link import CHUNK, SMALL, Broken, Link
+from distcache_django.transport.health import (
+    Health,
+    LinkBroken,
+    NeedsFallback,
+    decode,
+    known_down,
+    note_lost,
+    report,
+)
+from distcache_django.transport.link import CHUNK, SMALL, Broken, Link, broken
 
 __all__ = ["BlockingDriver"]
 
@@ -82,6 +90,9 @@ class BlockingDriver:
                         reply = self.ask(effect.node, effect.request, expires, unhurried)  # type: ignore[union-attr]
                     except DistcacheError as error:
                         effect = op.throw(error)
+                    except BaseException:  # a signal handler's: the request may or may not be done
+                        note_lost(self.health, effect.node, effect.request)  # type: ignore[union-attr]
+                        raise
                     else:
                         effect = op.send(reply)
                     unhurried = False
@@ -100,7 +111,7 @@ class BlockingDriver:
         if isinstance(effect, Gather):
             return fanout.gather(self, effect.asks, expires), expires
         if isinstance(effect, Owe):
-            self.health.owe(effect.node, effect.keys, everything=effect.everything)
+            self.health.owe(effect.node, effect.keys, effect.patterns)
             return None, expires
         left = expires - time.monotonic()
         outcome: object = None
@@ -108,7 +119,7 @@ class BlockingDriver:
             try:
                 outcome = effect.function()
             except Exception as error:  # noqa: BLE001 - it is the Op's to pass on
-                outcome = error
+                outcome = Raised(error)
         elif isinstance(effect, Pause):
             time.sleep(effect.seconds)
             left = self.deadline
@@ -123,7 +134,7 @@ class BlockingDriver:
         :raises TransportError: as the node failed; its health has been told.
         """
         if node in self.health.down:
-            raise self.refuse(node, request)
+            raise known_down(self.health, node, request)
         links = self._held().links
         link = links.pop(node, None)
         if link is None or not unhurried or link.timed_only:
@@ -168,23 +179,36 @@ class BlockingDriver:
             raise
 
     def _recover(self, link: Link, request: Request, expires: float, error: Exception) -> Any:
-        """Go on after the straight path failed: a timeout is final, a dead idle link is replaced."""
+        """Go on where the straight path ended: wait for a slow reply, or replace a link that had died idle."""
+        if isinstance(error, BlockingIOError):
+            return self._finish_reading(link, request, expires)
         link.close()
+        failure = broken(error) if isinstance(error, OSError) else error
         try:
-            if isinstance(error, NodeTimeout):
-                raise error
-            if isinstance(error, BlockingIOError):
-                raise link.late() from error
-            return self.again(link, request, expires, Broken(str(error)))
-        except DistcacheError as failure:
-            report(self.health, request, failure)
+            if not isinstance(failure, Broken):
+                raise failure
+            return self.again(link, request, expires, failure)
+        except DistcacheError as final:
+            report(self.health, request, final)
             raise
 
-    def refuse(self, node: str, request: Request) -> DistcacheError:
-        """Return the error for a node that is known to be down, noting what it misses."""
-        if keys := request.replaces:
-            self.health.owe(node, keys)
-        return known_down(node)
+    def _finish_reading(self, link: Link, request: Request, expires: float) -> Any:
+        node, wire = link.endpoint.name, link.wires[request.__class__]
+        try:
+            try:
+                reply = link.read_timed(expires)
+            except BaseException:
+                link.close()
+                raise
+            self.put(link)
+            return decode(node, request, wire, reply)
+        except Broken as error:
+            failure = LinkBroken(node, f"link broke: {error}")
+            report(self.health, request, failure)
+            raise failure from error
+        except DistcacheError as error:
+            report(self.health, request, error)
+            raise
 
     def _held(self) -> _ThreadLinks:
         try:

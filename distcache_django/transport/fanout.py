@@ -2,7 +2,7 @@
 
 The common case has small requests and prompt nodes: blocking writes to every link, then blocking reads in the
 same order; the slowest node decides, without a selector. As soon as a request is large, a link speaks TLS, or
-time has been lost, what is left goes through ``poll`` with the rest of the deadline.
+a reply is slow, what is left goes through ``poll`` with the rest of the deadline.
 """
 
 from __future__ import annotations
@@ -16,16 +16,13 @@ from distcache_django.core.effects import Ask
 from distcache_django.core.requests import Request
 from distcache_django.exceptions import DistcacheError, NodeTimeout
 from distcache_django.transport.commands import Wire
-from distcache_django.transport.health import LinkBroken, NeedsFallback, decode, report
+from distcache_django.transport.health import LinkBroken, NeedsFallback, decode, known_down, note_lost, report
 from distcache_django.transport.link import Broken, Link
 
 if TYPE_CHECKING:
     from distcache_django.transport.blocking import BlockingDriver
 
 __all__ = ["gather"]
-
-#: A read that began this much after the fan-out (a share of the deadline) no longer waits unwatched.
-_PROMPT = 0.1
 
 
 class _Exchange:
@@ -57,11 +54,15 @@ def gather(driver: BlockingDriver, asks: Sequence[Ask], expires: float) -> list[
             exchanges.append(_begin(driver, index, ask, expires))
         except DistcacheError as error:
             outcomes[index] = _bare(error)
-    prompt = time.monotonic() < expires - driver.deadline * (1 - _PROMPT)
-    if prompt and all(e.link.can_go_straight(e.rest.obj) for e in exchanges):  # type: ignore[arg-type]
-        _straight(exchanges, outcomes, driver, expires)
-    else:
-        _pump(exchanges, outcomes, expires)
+    try:
+        straight = fair and all(e.link.can_go_straight(e.rest.obj) for e in exchanges)  # type: ignore[arg-type]
+        if not straight or not _straight(exchanges, outcomes):
+            _pump([e for e in exchanges if e.missing and outcomes[e.index] is None], outcomes, expires)
+    except BaseException:  # a signal handler's
+        for exchange in exchanges:
+            if exchange.missing:
+                note_lost(driver.health, exchange.link.endpoint.name, exchange.request)
+        raise
     for exchange in exchanges:
         outcomes[exchange.index] = _finish(driver, exchange, outcomes[exchange.index], expires, blame=fair)
     return outcomes
@@ -74,7 +75,7 @@ def _bare(error: Exception) -> Exception:
 
 def _begin(driver: BlockingDriver, index: int, ask: Ask, expires: float) -> _Exchange:
     if ask.node in driver.health.down:
-        raise driver.refuse(ask.node, ask.request)
+        raise known_down(driver.health, ask.node, ask.request)
     try:
         return _Exchange(index, driver.take(ask.node, ask.request, expires), ask.request)
     except DistcacheError as error:
@@ -82,24 +83,25 @@ def _begin(driver: BlockingDriver, index: int, ask: Ask, expires: float) -> _Exc
         raise
 
 
-def _straight(exchanges: list[_Exchange], outcomes: list[Any], driver: BlockingDriver, expires: float) -> None:
+def _straight(exchanges: list[_Exchange], outcomes: list[Any]) -> bool:
+    """Write to all, then read in the same order; return whether that was all, ``False`` at the first slow reply."""
     for exchange in exchanges:
         try:
             exchange.link.send(exchange.rest.obj)  # type: ignore[arg-type]
+            exchange.rest = exchange.rest[:0]
         except (Broken, NodeTimeout) as error:
             outcomes[exchange.index] = _bare(error)
-    late = expires - driver.deadline * (1 - _PROMPT)
     for exchange in exchanges:
-        if outcomes[exchange.index] is not None:
-            continue
-        link = exchange.link
         try:
-            while exchange.missing:
-                read = link.read if time.monotonic() < late else link.read_timed
-                exchange.replies.append(read(expires))
+            while exchange.missing and outcomes[exchange.index] is None:
+                reply = exchange.link.read_promptly()
+                if reply is False:
+                    return False
+                exchange.replies.append(reply)
                 exchange.missing -= 1
-        except (Broken, NodeTimeout) as error:
+        except Broken as error:
             outcomes[exchange.index] = _bare(error)
+    return True
 
 
 def _pump(exchanges: list[_Exchange], outcomes: list[Any], expires: float) -> None:

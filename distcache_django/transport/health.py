@@ -5,11 +5,11 @@ from __future__ import annotations
 from collections.abc import Sequence
 from typing import Any, Protocol
 
-from distcache_django.core.requests import Request
+from distcache_django.core.requests import Fetch, Request
 from distcache_django.exceptions import NodeRefused, NodeTimeout, NodeUnreachable, TransportError
 from distcache_django.transport.commands import NOT_SERVING, ErrorReply, Wire, error_for
 
-__all__ = ["Health", "LinkBroken", "NeedsFallback", "decode", "known_down", "report"]
+__all__ = ["Health", "KnownDown", "LinkBroken", "NeedsFallback", "decode", "known_down", "note_lost", "report"]
 
 
 class Health(Protocol):
@@ -18,11 +18,15 @@ class Health(Protocol):
     #: Names of the nodes that are not asked at present; replaced as a whole, so that it is read without a lock.
     down: frozenset[str]
 
-    def failed(self, node: str, reason: str) -> None:
-        """Note that a request to ``node`` failed, so that no other waits for it."""
+    def failed(self, node: str, reason: str, owed: Sequence[str] = ()) -> None:
+        """Note that a request to ``node`` failed, so that no other waits for it, and the keys it may have missed."""
 
-    def owe(self, node: str, keys: Sequence[str], *, everything: bool = False) -> None:
-        """Note keys of ``node`` that missed a write."""
+    def owe(self, node: str, keys: Sequence[str], patterns: Sequence[str] = ()) -> None:
+        """Note keys, and glob patterns of keys, of ``node`` that missed a write."""
+
+
+class KnownDown(NodeUnreachable):
+    """Report a node that was not asked because it is known to be down."""
 
 
 class LinkBroken(NodeTimeout):
@@ -33,9 +37,17 @@ class NeedsFallback(Exception):
     """Report that the server lacks the first form of a request."""
 
 
-def known_down(node: str) -> NodeUnreachable:
-    """Return the error for a node that is not asked because it is known to be down."""
-    return NodeUnreachable(node, "is known to be down")
+def known_down(health: Health, node: str, request: Request) -> KnownDown:
+    """Return the error for a node that is not asked, having noted what it misses."""
+    if keys := request.replaces:
+        health.owe(node, keys)
+    return KnownDown(node, "is known to be down")
+
+
+def note_lost(health: Health, node: str, request: Request) -> None:
+    """Note what a request was to replace that nobody waits for any more, and that may or may not be executed."""
+    if keys := request.replaces:
+        health.owe(node, keys)
 
 
 def decode(node: str, request: Request, wire: Wire, reply: Any) -> Any:
@@ -49,6 +61,8 @@ def decode(node: str, request: Request, wire: Wire, reply: Any) -> Any:
         return reply if wire.decode is None else wire.decode(reply)
     except ErrorReply as error:
         message = str(error)
+        if isinstance(request, Fetch) and message.startswith("WRONGTYPE"):
+            return None  # as MGET answers: what is there is not a value of a cache
         if message.startswith(wire.fallback_on or ("\0",)):
             raise NeedsFallback from None
         raise error_for(node, request, message) from None
@@ -59,10 +73,11 @@ def report(health: Health, request: Request, error: Exception, *, blame: bool = 
 
     Without ``blame`` the node had too little time to be called failing.
     """
-    if not isinstance(error, TransportError):
+    if not isinstance(error, TransportError) or isinstance(error, KnownDown):
         return
-    if not isinstance(error, NodeRefused) or error.code in NOT_SERVING:
-        if blame:
-            health.failed(error.node, error.reason)
-        if keys := request.replaces:
-            health.owe(error.node, keys)
+    if isinstance(error, NodeRefused) and error.code not in NOT_SERVING:
+        return
+    if blame:
+        health.failed(error.node, error.reason, request.replaces)
+    elif keys := request.replaces:
+        health.owe(error.node, keys)

@@ -16,7 +16,7 @@ from distcache_django.exceptions import NodeTimeout
 from distcache_django.transport.commands import ErrorReply
 from distcache_django.transport.endpoint import Endpoint
 
-__all__ = ["CHUNK", "RESETS", "SMALL", "Broken", "Link"]
+__all__ = ["CHUNK", "PROMPT", "RESETS", "SMALL", "Broken", "Link", "broken"]
 
 _TIMEVAL = struct.Struct("ll")
 #: Closing resets: what the kernel has not delivered of a request that was given up must not arrive later.
@@ -26,18 +26,25 @@ CHUNK = 65536
 _LATER = (BlockingIOError, ssl.SSLWantReadError, ssl.SSLWantWriteError)
 #: Requests up to this size fit into an empty socket buffer, so that sending them never waits for the node.
 SMALL = 32768
+#: The share of the deadline that a straight read waits.
+PROMPT = 0.2
 
 
 class Broken(Exception):
     """Report that the peer has closed the link."""
 
 
+def broken(error: OSError) -> Exception:
+    """Return what an error of a socket call stands for; a signal handler's ``TimeoutError`` stays what it is."""
+    return error if error.errno is None else Broken(str(error))
+
+
 class Link:
     """Send requests to one node and read the replies, in order.
 
-    Two ways to wait: the *straight* one lets the kernel bound each ``send`` and ``recv`` by the deadline
-    (``SO_RCVTIMEO`` saves the two ``poll`` calls of ``settimeout``); the *timed* one polls and so can share out
-    what is left of a deadline. TLS sockets know only the timed one.
+    Two ways to wait: the *straight* one lets the kernel bound each ``send`` and ``recv`` (``SO_RCVTIMEO`` saves the
+    two ``poll`` calls of ``settimeout``); the *timed* one polls and so can share out what is left of a deadline. A
+    reply that is not there promptly is waited for the timed way. TLS sockets know only that one.
 
     A link whose exchange failed is never used again: a late reply would answer the next request.
     """
@@ -55,13 +62,11 @@ class Link:
             sock.settimeout(0)
         else:
             sock.settimeout(None)
-            seconds = endpoint.deadline
-            timeval = _TIMEVAL.pack(int(seconds), int(seconds % 1 * 1_000_000))
-            sock.setsockopt(socket.SOL_SOCKET, socket.SO_RCVTIMEO, timeval)
-            sock.setsockopt(socket.SOL_SOCKET, socket.SO_SNDTIMEO, timeval)
+            sock.setsockopt(socket.SOL_SOCKET, socket.SO_RCVTIMEO, _timeval(endpoint.deadline * PROMPT))
+            sock.setsockopt(socket.SOL_SOCKET, socket.SO_SNDTIMEO, _timeval(endpoint.deadline))
         self.sendall = sock.sendall
         self.recv = sock.recv
-        reader = hiredis.Reader(replyError=ErrorReply)
+        reader = hiredis.Reader(replyError=ErrorReply, protocolError=Broken)
         self.feed = reader.feed
         self.gets = reader.gets
 
@@ -98,24 +103,23 @@ class Link:
         except BlockingIOError:
             raise self.late() from None
         except OSError as error:
-            raise Broken(str(error)) from error
+            raise broken(error) from error
 
-    def read(self, expires: float) -> Any:
-        """Read one reply the straight way; a reply that comes in parts is read with an eye on the clock."""
+    def read_promptly(self) -> Any:
+        """Return the next reply, or ``False`` if it has not arrived, or not whole, within the prompt time."""
         reply = self.gets()
         if reply is not False:
             return reply
         try:
             data = self.recv(CHUNK)
         except BlockingIOError:
-            raise self.late() from None
+            return False
         except OSError as error:
-            raise Broken(str(error)) from error
+            raise broken(error) from error
         if not data:
             raise Broken("connection closed by the node")
         self.feed(data)
-        reply = self.gets()
-        return self.read_timed(expires) if reply is False else reply
+        return self.gets()
 
     def send_timed(self, payload: bytes, expires: float) -> None:
         """Send everything before ``expires`` (monotonic seconds)."""
@@ -144,7 +148,7 @@ class Link:
         except _LATER:
             return 0
         except OSError as error:
-            raise Broken(str(error)) from error
+            raise broken(error) from error
 
     def receive_some(self) -> bool:
         """Feed the parser what has arrived; return whether there was anything."""
@@ -153,7 +157,7 @@ class Link:
         except _LATER:
             return False
         except OSError as error:
-            raise Broken(str(error)) from error
+            raise broken(error) from error
         if not data:
             raise Broken("connection closed by the node")
         self.feed(data)
@@ -175,3 +179,7 @@ class Link:
         """Note that the node lacks the command that ``request`` is sent as."""
         self.endpoint.lacks(type(request))
         self.wires = self.endpoint.wires
+
+
+def _timeval(seconds: float) -> bytes:
+    return _TIMEVAL.pack(int(seconds), int(seconds % 1 * 1_000_000))

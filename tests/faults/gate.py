@@ -14,7 +14,7 @@ Refusal = Callable[[list[bytes]], bytes | None]
 class Gate:
     """Own a loopback port and relay commands to a server, one at a time on each link; a context manager.
 
-    ``refuse``, ``hold`` and ``drop`` may be set from any thread. ``hold`` returns the seconds a
+    ``refuse`` and the others may be set from any thread. ``hold`` returns the seconds a
     command waits at the gate.
     """
 
@@ -24,6 +24,8 @@ class Gate:
         self.hold: Callable[[list[bytes]], float] | None = None
         #: Commands that end the link, after they were held.
         self.drop: Callable[[list[bytes]], bool] | None = None
+        #: Commands that the server does, and whose link ends before the reply.
+        self.swallow: Callable[[list[bytes]], bool] | None = None
         #: First words of the commands seen, in order.
         self.seen: list[bytes] = []
         self.port = 0
@@ -104,4 +106,6 @@ class Gate:
                 raise ConnectionResetError
             raw += data
             replies.feed(data)
+        if self.swallow is not None and self.swallow(words):
+            raise ConnectionResetError
         return raw

@@ -119,6 +119,22 @@ def test_count_that_a_frozen_node_may_still_make_is_in_doubt(ground: Ground) -> 
     assert cache.get(number) in (41, 42)
 
 
+def test_count_whose_reply_was_lost_is_made_once(ground: Ground) -> None:
+    gate = ground.behind_gate()
+    cache = ground.cache()
+    (number,) = keys_at(cache, 1)
+    cache.set(number, 40)
+    assert cache.incr(number) == 41  # the server knows the script now
+    gate.swallow = lambda words: words[0] in (b"EVALSHA", b"EVAL")
+
+    with pytest.raises(InDoubt):
+        cache.incr(number)
+    gate.swallow = None
+
+    wait_until_up(cache)
+    assert cache.get(number) == 42
+
+
 def test_count_that_was_never_sent_is_not_in_doubt(ground: Ground) -> None:
     cache = ground.cache()
     (number,) = keys_at(cache, 1)

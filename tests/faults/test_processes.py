@@ -63,7 +63,9 @@ def test_interrupted_call_leaves_no_reply_behind(sync_ground: Ground, kind: str,
     answer = run_one(sync_ground, "interrupt", keys=keys, kind=kind, call=call, victim=sync_ground.victim.pid)
 
     assert answer["raised"] == kind
-    assert answer["answers"][1:] == ["mine", "none"]
+    # A node whose answer to a write was cut off is put right first, and its keys are misses until then.
+    assert answer["answers"][1] in (("mine", None) if call == "set_many" else ("mine",))
+    assert answer["answers"][2] == "none"
     assert answer["answers"][0] in ("newer", None)
     assert answer["later"] == ["newest", 1, "none"]
     assert all(value in ("old", "new", "newest", None) for value in answer["batch"].values())
