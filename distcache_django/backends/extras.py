@@ -81,7 +81,7 @@ class Extras:
         for failure in failures:
             self._policy.degrade("keys", failure, None)
         # SCAN may name a key more than once while the table of a node is being resized.
-        return list(dict.fromkeys(self._operations.keys.reverse(raw.decode()) for raw in found))
+        return list(dict.fromkeys(self._operations.keys.reverse(full) for full in found))
 
     def delete_pattern(self, pattern: str, version: Any, prefix: str | None, itersize: int) -> Op[int]:
         """Delete the keys that match a glob; return how many there were."""
@@ -99,7 +99,7 @@ class Extras:
             cursor, found = yield Ask(node, Scan(cursor, pattern, itersize))
         except TransportError as error:
             return self._policy.degrade("iter_keys", error, (0, []))
-        return cursor, [self._operations.keys.reverse(raw.decode()) for raw in found]
+        return cursor, [self._operations.keys.reverse(full) for full in found]
 
 
 def _milliseconds(timeout: Any) -> Any:

@@ -36,9 +36,8 @@ class Board:
     def __init__(self, endpoints: Mapping[str, Endpoint]) -> None:
         self._endpoints = endpoints
         self._uniform = Random().uniform
-        #: Key patterns of the caches that use this cluster, what "all keys" means; ``None`` among them is a cache
-        #: whose keys cannot be told from others.
-        self.patterns: set[str | None] = set()
+        #: Patterns of the keys of the caches that use this cluster.
+        self.patterns: set[str] = set()
         self.forget()
 
     def forget(self) -> None:
@@ -80,8 +79,7 @@ class Board:
             self._fail(node, "missed writes have to be settled")
 
     def _note(self, node: str, keys: Sequence[str], patterns: Sequence[str] = ()) -> None:
-        known = [pattern for pattern in self.patterns if pattern is not None]
-        self._debts[node].add(keys, patterns, everything=known if len(known) == len(self.patterns) else ())
+        self._debts[node].add(keys, patterns, caches=self.patterns)
 
     def _fail(self, node: str, reason: str) -> None:
         self._apply(node, Event.FAILED, reason)
@@ -112,10 +110,12 @@ class Board:
                     break
             except (DistcacheError, Broken) as error:
                 self._silent(node, str(error))
+                _dropped(link)
                 link = None
             except Exception as error:  # a probe must not die: without it the node would stay down for ever
                 logger.exception("probe of node %s failed", node)
                 self._silent(node, repr(error))
+                _dropped(link)
                 link = None
         if link is not None:
             link.close()
@@ -164,6 +164,12 @@ class Board:
         for pattern in patterns:
             for found in _matching(link, pattern):
                 _request(link, Remove(found), _PATIENCE)
+
+
+def _dropped(link: Link | None) -> None:
+    """Close a link at once: the frames of the error that ended it would keep it until the collector runs."""
+    if link is not None:
+        link.close()
 
 
 def _matching(link: Link, pattern: str) -> Iterable[Sequence[Any]]:

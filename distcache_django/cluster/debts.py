@@ -2,13 +2,14 @@
 
 A write to a node that hangs is dropped (or goes to another node), and a request that was cut off may still be
 executed when the node resumes. The keys concerned are deleted there before the process uses the node again.
-The memory is bounded: beyond the bound, all keys of the caches that use the cluster are deleted instead, where
-their names tell them from others.
+The memory is bounded: beyond the bound, all keys of the caches concerned are deleted instead, where the beginning
+of their names tells them from others.
 """
 
 from __future__ import annotations
 
-from collections.abc import Iterable
+import re
+from collections.abc import Iterable, Sequence
 
 __all__ = ["Debts"]
 
@@ -32,16 +33,18 @@ class Debts:
     def __bool__(self) -> bool:
         return bool(self._keys or self._patterns)
 
-    def add(self, keys: Iterable[str], patterns: Iterable[str] = (), *, everything: Iterable[str] = ()) -> None:
-        """Note keys and patterns; beyond a bound, ``everything`` replaces them: patterns that match all keys.
+    def add(self, keys: Iterable[str], patterns: Iterable[str] = (), *, caches: Iterable[str] = ()) -> None:
+        """Note keys and patterns; beyond a bound, those of ``caches`` (patterns too) take the place of theirs.
 
-        Without ``everything`` there is no bound: forgetting would bring old values back.
+        What belongs to none of them is kept without a bound: forgetting it would bring old values back.
         """
         self._keys.update(keys)
         self._patterns.update(patterns)
-        if (len(self._keys) > BOUND or len(self._patterns) > PATTERN_BOUND) and everything:
-            self._keys.clear()
-            self._patterns = set(everything)
+        if len(self._keys) > BOUND or len(self._patterns) > PATTERN_BOUND:
+            heads = [(_literal_beginning(cache), cache) for cache in caches]
+            self._keys, all_of_some = _without_members(self._keys, heads)
+            self._patterns, all_of_others = _without_members(self._patterns, heads)
+            self._patterns |= all_of_some | all_of_others
 
     def take(self) -> tuple[list[str], list[str]]:
         """Return the keys and the patterns, and forget them."""
@@ -49,3 +52,22 @@ class Debts:
         self._keys.clear()
         self._patterns.clear()
         return keys, patterns
+
+
+def _literal_beginning(pattern: str) -> str:
+    """Return what precedes the first wildcard of a glob that ``conf`` made."""
+    head = re.match(r"(?:\\.|[^*])*", pattern)
+    return re.sub(r"\\(.)", r"\1", head[0]) if head else ""
+
+
+def _without_members(names: Iterable[str], heads: Sequence[tuple[str, str]]) -> tuple[set[str], set[str]]:
+    """Return the names that belong to no cache, and the patterns of the caches that the others belong to."""
+    strangers: set[str] = set()
+    concerned: set[str] = set()
+    for name in names:
+        caches = {cache for head, cache in heads if name.startswith(head)}
+        if caches:
+            concerned |= caches
+        else:
+            strangers.add(name)
+    return strangers, concerned

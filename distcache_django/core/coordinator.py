@@ -152,9 +152,9 @@ class Coordinator:
             yield from _gather_parts(moved, request)
         return failures
 
-    def scan(self, pattern: str) -> Op[tuple[list[bytes], Failures]]:
+    def scan(self, pattern: str) -> Op[tuple[list[str], Failures]]:
         """List all keys that match a glob pattern; many round trips, all nodes at once."""
-        found: list[bytes] = []
+        found: list[str] = []
         failures = yield from self._scan_parts(pattern, lambda node, keys: found.extend(keys))
         return found, failures
 
@@ -163,7 +163,7 @@ class Coordinator:
 
         Many round trips, all nodes at once. A node that fails on the way owes the whole pattern.
         """
-        parts: dict[str, list[Any]] = {}
+        parts: dict[str, list[str]] = {}
         failures = yield from self._scan_parts(
             pattern, lambda node, keys: parts.setdefault(node, []).extend(keys), count
         )
@@ -189,6 +189,9 @@ class Coordinator:
         for node in moved:
             try:
                 reply = yield Ask(node, request)
+            except NodeRefused:
+                yield from _drop_refused(node, request.replaces)
+                break
             except TransportError:
                 break
             return reply
@@ -208,6 +211,9 @@ class Coordinator:
             more, again = yield from _gather_parts(moved, redirected or request)
             pieces += more
             failures = [*failures, *again]
+            for failure in again if redirected is not None else ():
+                if isinstance(failure, NodeRefused):
+                    yield from _drop_refused(failure.node, [keys[i] for i in moved[failure.node]])
         return pieces, failures
 
     def _next_homes(
@@ -233,7 +239,7 @@ class Coordinator:
         )
 
     def _scan_parts(
-        self, pattern: str, put: Callable[[str, list[bytes]], None], count: int = _SCAN_COUNT
+        self, pattern: str, put: Callable[[str, list[str]], None], count: int = _SCAN_COUNT
     ) -> Op[Failures]:
         failures: Failures = []
         cursors = dict.fromkeys(self.topology.ring.nodes, 0)

@@ -68,7 +68,8 @@ def _make(location: object, params: Mapping[str, Any]) -> CacheRuntime:
     if cluster is None:
         cluster = _clusters[settings.cluster_key] = _make_cluster(settings)
         _living.add(cluster)
-    cluster.board.patterns.add(settings.pattern)
+    if settings.pattern is not None:
+        cluster.board.patterns.add(settings.pattern)
     if settings.redirect:
         settings.topology.ring.preference_lists  # noqa: B018 - made now, so that no failing request pays for it
     return CacheRuntime(

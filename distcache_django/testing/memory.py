@@ -10,6 +10,7 @@ fault       a request                        costs                             t
 ``kill``    fails with ``NodeUnreachable``   nothing                           never executed
 ``refuse``  ``NodeRefused``, if it needs     nothing                           never executed
             memory
+``demote``  ``NodeRefused``, if it writes    nothing                           never executed
 ==========  ===============================  ================================  ==========================
 
 The first failure takes a node off the requests' way, as the health board of a process does; it is used
@@ -28,14 +29,17 @@ from distcache_django.core.coordinator import REDIRECTED_TTL_MS
 from distcache_django.core.effects import Ask, Gather, Load, Op, Owe, Pause, Raised, step
 from distcache_django.exceptions import DistcacheError, NodeRefused, NodeTimeout, NodeUnreachable
 from distcache_django.testing.memory_node import MemoryNode
-from distcache_django.transport.health import known_down, report
+from distcache_django.transport.health import OutOfTime, known_down, report
 
-__all__ = ["OUT_OF_MEMORY", "MemoryNode", "MemoryNodes"]
+__all__ = ["OUT_OF_MEMORY", "READ_ONLY", "MemoryNode", "MemoryNodes"]
 
 T = TypeVar("T")
 #: What a full server answers.
 OUT_OF_MEMORY = "OOM command not allowed when used memory > 'maxmemory'."
+#: What a server answers that follows another one.
+READ_ONLY = "READONLY You can't write against a read only replica."
 _GROWING = (r.Store, r.StoreIf, r.StoreMany, r.Increase, r.Acquire, r.Release)
+_WRITING = (*_GROWING, r.Remove, r.Expire, r.Deadline, r.Persist, r.Prolong)
 
 
 class _Fault(Enum):
@@ -59,7 +63,7 @@ class MemoryNodes:
         self.returned: dict[str, float] = {}
         self.debts = {name: Debts() for name in self.nodes}
         self._faults: dict[str, _Fault] = {}
-        self._refusals: dict[str, str] = {}
+        self._refusals: dict[str, tuple[str, tuple[type[r.Request], ...]]] = {}
         self._late: dict[str, list[r.Request]] = {name: [] for name in self.nodes}
         self._expires = now
 
@@ -80,7 +84,11 @@ class MemoryNodes:
 
     def refuse(self, name: str, message: str = OUT_OF_MEMORY) -> None:
         """Let a node answer every request that needs memory with an error, until ``mend``."""
-        self._refusals[name] = message
+        self._refusals[name] = message, _GROWING
+
+    def demote(self, name: str) -> None:
+        """Let a node answer every write, deletions too, with an error, as a read-only replica does, until ``mend``."""
+        self._refusals[name] = READ_ONLY, _WRITING
 
     def mend(self, name: str, *, empty: bool = False) -> None:
         """Bring a node back, having executed what it had taken in, or ``empty``, and use it again."""
@@ -98,13 +106,14 @@ class MemoryNodes:
 
     def settle(self, name: str) -> None:
         """Delete what missed a write and use the node again, as good probes do; nothing while it is away."""
-        if name in self._faults:
+        if name in self._faults or self._is_refused(name, r.Remove):
             return
+        node = self.nodes[name]
         keys, patterns = self.debts[name].take()
-        self.nodes[name].execute(r.Remove(keys))
+        node.execute(r.Remove(keys))
         for pattern in patterns:
-            _, found = self.nodes[name].execute(r.Scan(0, pattern, 1))
-            self.nodes[name].execute(r.Remove(found))
+            _, found = node.execute(r.Scan(0, pattern, len(node.keys())))
+            node.execute(r.Remove(found))
         if name in self.down:
             self.down -= {name}
             self.returned[name] = self.now
@@ -122,7 +131,7 @@ class MemoryNodes:
 
     def owe(self, node: str, keys: Iterable[Any], patterns: Iterable[str] = ()) -> None:
         """Note keys that missed a write; the node is not used before they are deleted."""
-        self.debts[node].add(keys, patterns, everything=("*",))
+        self.debts[node].add(keys, patterns, caches=("*",))
         self.down |= {node}
 
     # ------------------------------------------------------------------ the driver
@@ -167,6 +176,8 @@ class MemoryNodes:
         node, request = ask.node, ask.request
         if node in self.down:
             return known_down(self, node, request)
+        if self.now >= self._expires:
+            return OutOfTime(node, "no time left")
         self.requests.append((node, request))
         try:
             return self._reach(node, request)
@@ -182,6 +193,9 @@ class MemoryNodes:
             self._late[node].append(request)
             self.now = max(self.now, self._expires)
             raise NodeTimeout(node, f"no answer within {self.deadline:g} s")
-        if node in self._refusals and isinstance(request, _GROWING):
-            raise NodeRefused(node, self._refusals[node])
+        if self._is_refused(node, type(request)):
+            raise NodeRefused(node, self._refusals[node][0])
         return self.nodes[node].execute(request)
+
+    def _is_refused(self, node: str, kind: type[r.Request]) -> bool:
+        return node in self._refusals and issubclass(kind, self._refusals[node][1])

@@ -79,6 +79,11 @@ class MemoryNode:
             raise NodeRefused(self.name, "WRONGTYPE Operation against a key holding the wrong kind of value")
         return None if record is None else record.value
 
+    def _fetch(self, request: r.Fetch) -> bytes | None:
+        # A value of another type is not found: drivers answer so, to be like MGET.
+        record = self._live(request.key)
+        return record.value if record else None
+
     def _fetch_many(self, request: r.FetchMany) -> list[bytes | None]:
         return [record.value if (record := self._live(key)) else None for key in request.keys]
 
@@ -129,11 +134,11 @@ class MemoryNode:
         had_expiry = record is not None and record.expires is not None
         return had_expiry, self._expire(request.key, None)
 
-    def _scan(self, request: r.Scan) -> tuple[int, list[bytes]]:
+    def _scan(self, request: r.Scan) -> tuple[int, list[str]]:
         later = [key for key in self.keys() if self._records[key].serial > request.cursor]
         page = sorted(later, key=lambda key: self._records[key].serial)[: request.count]
         cursor = self._records[page[-1]].serial if len(page) < len(later) else 0
-        return cursor, [key.encode() for key in page if _glob(request.pattern).fullmatch(key)]
+        return cursor, [key for key in page if _glob(request.pattern).fullmatch(key)]
 
     def _lock(self, key: str) -> tuple[int, bytes] | None:
         """Return the token and the nonce of a lock, the nonce empty where it is free."""
@@ -174,7 +179,7 @@ class MemoryNode:
 
 _EXECUTE: Mapping[type[r.Request], Callable[[MemoryNode, Any], Any]] = {
     r.Ping: lambda _node, _request: b"PONG",
-    r.Fetch: lambda node, request: node._text(request.key),
+    r.Fetch: MemoryNode._fetch,
     r.FetchMany: MemoryNode._fetch_many,
     r.Exists: lambda node, request: node._live(request.key) is not None,
     r.TimeToLive: MemoryNode._time_to_live,

@@ -14,15 +14,15 @@ from distcache_django.core.requests import Fetch, Request
 from distcache_django.exceptions import DistcacheError, NodeTimeout
 from distcache_django.transport.aiolink import AsyncLink
 from distcache_django.transport.endpoint import Endpoint
-from distcache_django.transport.health import Health, LinkBroken, known_down, note_lost, report
+from distcache_django.transport.health import Health, LinkBroken, OutOfTime, known_down, note_lost, report
 
 __all__ = ["AsyncDriver"]
 
 T = TypeVar("T")
 
 
-class _OutOfTime(NodeTimeout):
-    """Report an Op whose deadline ran out before a later request of it was answered."""
+class _Impatience(NodeTimeout):
+    """Report a later request of an Op that had less than a deadline; no reason to call the node failing."""
 
 
 class _LoopLinks:
@@ -110,11 +110,13 @@ class AsyncDriver:
         self, links: dict[str, AsyncLink], loop: asyncio.AbstractEventLoop, ask: Any, expires: float
     ) -> Any:
         """Send a later request of an Op, with what is left of its deadline; running out of it is nobody's fault."""
+        if loop.time() >= expires:
+            raise OutOfTime(ask.node, "no time left")
         try:
             async with asyncio.timeout_at(expires):
                 return await self._send(links, loop, ask.node, ask.request)
         except TimeoutError:
-            raise _OutOfTime(ask.node, "no time left") from None
+            raise _Impatience(ask.node, "no answer in what was left of the deadline") from None
 
     def _send(
         self, links: dict[str, AsyncLink], loop: asyncio.AbstractEventLoop, node: str, request: Request
@@ -143,7 +145,7 @@ class AsyncDriver:
                 return await self._send_within(links, loop, ask, expires)
             except DistcacheError as again:
                 error = again
-        report(self.health, request, error, blame=not isinstance(error, _OutOfTime))
+        report(self.health, request, error, blame=not isinstance(error, _Impatience))
         return Raised(error)
 
     async def _gather(

@@ -25,6 +25,7 @@ from distcache_django.transport.health import (
     Health,
     LinkBroken,
     NeedsFallback,
+    OutOfTime,
     decode,
     known_down,
     note_lost,
@@ -167,7 +168,11 @@ class BlockingDriver:
 
     def _ask_with_care(self, node: str, request: Request, expires: float, link: Link | None) -> Any:
         """Do what ``ask`` does, for all requests and links."""
-        fair = expires - time.monotonic() >= self.deadline / 2
+        left = expires - time.monotonic()
+        if left <= 0:
+            if link is not None:
+                self.put(link)
+            raise OutOfTime(node, "no time left")
         try:
             link = self._checked(link, node, request, expires)
             try:
@@ -175,7 +180,7 @@ class BlockingDriver:
             except Broken as error:
                 return self.again(link, request, expires, error)
         except DistcacheError as error:
-            report(self.health, request, error, blame=fair)
+            report(self.health, request, error, blame=left >= self.deadline / 2)
             raise
 
     def _recover(self, link: Link, request: Request, expires: float, error: Exception) -> Any:
@@ -240,7 +245,7 @@ class BlockingDriver:
         endpoint = self.endpoints[node]
         left = expires - time.monotonic()
         if left <= 0:
-            raise NodeTimeout(node, "no time left to connect")
+            raise OutOfTime(node, "no time left to connect")
         return Link(endpoint, endpoint.open(left))
 
     def _spare_link(self, node: str) -> Link | None:

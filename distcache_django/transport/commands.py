@@ -137,8 +137,14 @@ def _decode_token(reply: Any) -> int | None:
     return None if reply is None else int(reply)
 
 
-def _decode_scan(reply: Any) -> tuple[int, list[bytes]]:
-    return int(reply[0]), reply[1]
+def _decode_scan(reply: Any) -> tuple[int, list[str]]:
+    keys = []
+    for key in reply[1]:
+        try:
+            keys.append(key.decode())
+        except UnicodeDecodeError:
+            continue  # no key of a cache is anything but UTF-8
+    return int(reply[0]), keys
 
 
 class _Script:

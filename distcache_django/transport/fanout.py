@@ -16,7 +16,15 @@ from distcache_django.core.effects import Ask
 from distcache_django.core.requests import Request
 from distcache_django.exceptions import DistcacheError, NodeTimeout
 from distcache_django.transport.commands import Wire
-from distcache_django.transport.health import LinkBroken, NeedsFallback, decode, known_down, note_lost, report
+from distcache_django.transport.health import (
+    LinkBroken,
+    NeedsFallback,
+    OutOfTime,
+    decode,
+    known_down,
+    note_lost,
+    report,
+)
 from distcache_django.transport.link import Broken, Link
 
 if TYPE_CHECKING:
@@ -76,6 +84,8 @@ def _bare(error: Exception) -> Exception:
 def _begin(driver: BlockingDriver, index: int, ask: Ask, expires: float) -> _Exchange:
     if ask.node in driver.health.down:
         raise known_down(driver.health, ask.node, ask.request)
+    if time.monotonic() >= expires:
+        raise OutOfTime(ask.node, "no time left")
     try:
         return _Exchange(index, driver.take(ask.node, ask.request, expires), ask.request)
     except DistcacheError as error:

@@ -9,7 +9,17 @@ from distcache_django.core.requests import Fetch, Request
 from distcache_django.exceptions import NodeRefused, NodeTimeout, NodeUnreachable, TransportError
 from distcache_django.transport.commands import NOT_SERVING, ErrorReply, Wire, error_for
 
-__all__ = ["Health", "KnownDown", "LinkBroken", "NeedsFallback", "decode", "known_down", "note_lost", "report"]
+__all__ = [
+    "Health",
+    "KnownDown",
+    "LinkBroken",
+    "NeedsFallback",
+    "OutOfTime",
+    "decode",
+    "known_down",
+    "note_lost",
+    "report",
+]
 
 
 class Health(Protocol):
@@ -31,6 +41,12 @@ class KnownDown(NodeUnreachable):
 
 class LinkBroken(NodeTimeout):
     """Report a link that the node closed before it answered."""
+
+
+class OutOfTime(NodeTimeout):
+    """Report an Op whose deadline ran out before a later request of it was sent: nobody's fault, nothing in doubt."""
+
+    in_doubt = False
 
 
 class NeedsFallback(Exception):
@@ -73,7 +89,7 @@ def report(health: Health, request: Request, error: Exception, *, blame: bool = 
 
     Without ``blame`` the node had too little time to be called failing.
     """
-    if not isinstance(error, TransportError) or isinstance(error, KnownDown):
+    if not isinstance(error, TransportError) or isinstance(error, (KnownDown, OutOfTime)):
         return
     if isinstance(error, NodeRefused) and error.code not in NOT_SERVING:
         return

@@ -200,3 +200,27 @@ def test_hit_ratio_during_an_outage(sync_ground: Ground, on_node_down: str, leas
     assert hits / 3000 >= least
     if on_node_down == "miss":
         assert hits / 3000 < 0.9
+
+
+def test_full_next_node_keeps_no_older_copy(ground: Ground) -> None:
+    cache = ground.cache(REDIRECT)
+    (single,) = keys_at(cache, 1)
+    batched = next(
+        k for k in keys_at(cache, 50) if k != single and cache.locate(k).preference_list[1] == _second(cache, single)
+    )
+    ground.begin("kill")
+    note_failure(cache, single)
+    assert cache.set_many({single: "older", batched: "older"}) == []
+    with redis.Redis.from_url(ground.nodes[_second(cache, single)].url) as plain:
+        plain.config_set("maxmemory", "1")
+        try:
+            assert cache.set(single, "newer") is False
+            assert cache.set_many({batched: "newer"}) == [batched]
+        finally:
+            plain.config_set("maxmemory", "0")
+
+    assert cache.get_many([single, batched]) == {}
+
+
+def _second(cache: Any, key: str) -> str:
+    return str(cache.locate(key).preference_list[1])

@@ -19,6 +19,9 @@ NAMES = ("cache-a", "cache-b", "cache-c", "cache-d")
 DEADLINE = 0.4
 OBSERVER = "observer"
 
+#: A node, the keys and the patterns of keys that missed a write there.
+Owed = tuple[str, tuple[Any, ...], tuple[str, ...]]
+
 
 def ask(node, request):
     """Be the Op of one request."""
@@ -36,13 +39,15 @@ class Told:
     def __init__(self) -> None:
         self.down: frozenset[str] = frozenset()
         self.failures: list[tuple[str, str]] = []
-        self.owed: list[tuple[str, tuple[Any, ...], bool]] = []
+        self.owed: list[Owed] = []
 
-    def failed(self, node: str, reason: str) -> None:
+    def failed(self, node: str, reason: str, owed: Sequence[str] = ()) -> None:
         self.failures.append((node, reason))
+        if owed:
+            self.owe(node, owed)
 
-    def owe(self, node: str, keys: Sequence[str], *, everything: bool = False) -> None:
-        self.owed.append((node, tuple(keys), everything))
+    def owe(self, node: str, keys: Sequence[str], patterns: Sequence[str] = ()) -> None:
+        self.owed.append((node, tuple(keys), tuple(patterns)))
 
     @property
     def failing(self) -> list[str]:
@@ -146,9 +151,9 @@ class _Memory:
         return sorted(self.nodes.down)
 
     @property
-    def owed(self) -> list[tuple[str, tuple[Any, ...], bool]]:
+    def owed(self) -> list[Owed]:
         taken = [(name, *self.nodes.debts[name].take()) for name in NAMES]
-        return [(name, tuple(keys), everything) for name, keys, everything in taken if keys or everything]
+        return [(name, tuple(keys), tuple(patterns)) for name, keys, patterns in taken if keys or patterns]
 
     def put(self, node: str, key: str, value: bytes | int | None, ttl_ms: int | None = None) -> None:
         self.nodes.nodes[node].put(key, value, ttl_ms)

@@ -50,7 +50,8 @@ def test_a_batch_that_is_executed_late_does_not_undo_what_came_after(node, clust
         # Whatever was on its way has been executed, or never will be, once its connection is gone.
         wait_until(lambda: len(links_to(node.url)) <= 1, what="broken links gone")
 
-        assert cluster.run(coordinator.fetch_many(keys))[0][0][1] == [None] * count, f"round {round_}"
+        ((_, _, found),), _ = cluster.run(coordinator.fetch_many(keys))
+        assert found == [None] * count, f"round {round_}"
 
 
 def test_nothing_that_was_deleted_during_an_outage_comes_back(node, cluster):

@@ -184,12 +184,12 @@ def test_pauses_are_not_the_nodes_time_either(transport):
 def test_debts_are_noted(transport):
     def op():
         yield Owe("cache-a", ["k", "l"])
-        yield Owe("cache-b", (), everything=True)
+        yield Owe("cache-b", (), ["k:*"])
 
     transport.run(op())
 
-    noted = sorted((node, sorted(keys), everything) for node, keys, everything in transport.health.owed)
-    assert noted == [("cache-a", ["k", "l"], False), ("cache-b", [], True)]
+    noted = sorted((node, sorted(keys), patterns) for node, keys, patterns in transport.health.owed)
+    assert noted == [("cache-a", ["k", "l"], ()), ("cache-b", [], ("k:*",))]
 
 
 @pytest.mark.parametrize(
@@ -199,6 +199,8 @@ def test_debts_are_noted(transport):
         (r.StoreIf("k", b"v", None, "XX"), ("k",)),
         (r.StoreMany([("k", b"v"), ("l", b"v")], None), ("k", "l")),
         (r.Remove(["k", "l"]), ("k", "l")),
+        (r.Expire("k", 0), ("k",)),
+        (r.Expire("k", 1000), None),
         (r.Fetch("k"), None),
         (r.StoreIf("k", b"v", None, "NX"), None),
         (r.Increase("k", 1), None),
@@ -218,8 +220,8 @@ def test_a_failed_write_is_a_debt_if_it_was_to_replace_something(transport, requ
         with pytest.raises(TransportError):
             transport.run(ask("cache-a", request_))
 
-    owed = [(node, tuple(sorted(found)), everything) for node, found, everything in transport.health.owed]
-    assert owed == ([] if keys is None else [("cache-a", keys, False)])
+    owed = [(node, tuple(sorted(found)), patterns) for node, found, patterns in transport.health.owed]
+    assert owed == ([] if keys is None else [("cache-a", keys, ())])
 
 
 def test_a_removal_of_everything_that_takes_long_blames_no_node(transport):

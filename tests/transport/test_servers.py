@@ -132,7 +132,7 @@ def test_a_refused_connection_is_unreachable_at_once(run_on, told):
             run(ask("cache-a", r.Store("k", b"v", None)))
 
     assert told.failing == ["cache-a"]
-    assert told.owed == [("cache-a", ("k",), False)]
+    assert told.owed == [("cache-a", ("k",), ())]
 
 
 def test_a_node_that_is_known_to_be_down_is_not_asked(distcache_nodes, run_on, told):
@@ -144,7 +144,7 @@ def test_a_node_that_is_known_to_be_down_is_not_asked(distcache_nodes, run_on, t
     assert isinstance(run(gather(("cache-a", r.Remove(["l"]))))[0], NodeUnreachable)
     told.down = frozenset()
 
-    assert set(told.owed) == {("cache-a", ("k",), False), ("cache-a", ("l",), False)}
+    assert set(told.owed) == {("cache-a", ("k",), ()), ("cache-a", ("l",), ())}
     assert run(ask("cache-a", r.Exists("k"))) is False
 
 

@@ -108,9 +108,18 @@ def test_a_record_that_names_an_absent_library_or_an_unknown_plugin_is_an_error(
         Plugins("serializer", {})[200]
     with pytest.raises(CodecError, match="is not installed"):
         Plugins("compressor", {1: lambda: __import__("no_such_library")})[1]
-    start, payload = bytes((4, 0, 99)), pickle.dumps(1)
-    with pytest.raises(CodecError, match="names compressor 99"):
-        CODEC.decode(start + Signer(["secret"]).sign(start + payload) + payload)
+
+
+@pytest.mark.parametrize("plugins", [(0, 99), (200, 0), (200, 99)])
+def test_a_record_of_a_plugin_that_is_not_configured_is_taken_for_anothers(plugins):
+    assert 99 not in CODEC.compressors
+    assert 200 not in CODEC.serializers
+    start, payload = bytes((4, *plugins)), pickle.dumps(1)
+    record = start + Signer(["secret"]).sign(start + payload) + payload
+
+    for codec in (CODEC, ACCEPTING):
+        with pytest.raises(CodecError):
+            codec.decode(record)
 
 
 class Reversing:

@@ -10,7 +10,7 @@ from distcache_django.conf import parse
 from distcache_django.conf.options import OPTIONS
 from distcache_django.conf.problems import Problems, nearest
 from distcache_django.exceptions import InvalidDistcacheConfig
-from distcache_django.testing.memory import _glob
+from distcache_django.testing.memory_node import _glob
 
 URL = "redis://10.0.0.1:6379/0"
 SECRET = "hunter2"

@@ -32,7 +32,7 @@ def coordinator():
 def fetched(nodes, coordinator, keys):
     """Return what a batch found, by key, and the names of the nodes that failed."""
     pieces, failures = nodes.run(coordinator.fetch_many(keys))
-    found = {keys[i]: raw for part, raws in pieces for i, raw in zip(part, raws, strict=True) if raw is not None}
+    found = {keys[i]: raw for _, part, raws in pieces for i, raw in zip(part, raws, strict=True) if raw is not None}
     return found, sorted(failure.node for failure in failures)
 
 
@@ -220,11 +220,14 @@ def test_a_node_that_fails_between_scan_and_removal_is_reported(nodes, coordinat
     while any(isinstance(ask.request, requests.Scan) for ask in effect.asks):
         effect = op.send([nodes.run(ask_one(ask)) for ask in effect.asks])
 
+    owed = [op.send([NodeTimeout(ask.node, "late") for ask in effect.asks])]
+    owed += [op.send(None) for _ in NAMES[1:]]
     with pytest.raises(StopIteration) as done:
-        op.send([NodeTimeout(ask.node, "late") for ask in effect.asks])
+        op.send(None)
 
     removed, failures = done.value.value
     assert (removed, sorted(failure.node for failure in failures)) == (0, list(NAMES))
+    assert sorted((owe.node, owe.keys, owe.patterns) for owe in owed) == [(name, (), ("key:*",)) for name in NAMES]
 
 
 def ask_one(ask):

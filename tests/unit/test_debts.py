@@ -25,35 +25,84 @@ def test_debts_are_taken_once():
     debts.add(["b"])
     assert (len(debts), bool(debts)) == (2, True)
 
-    keys, everything = debts.take()
+    keys, patterns = debts.take()
 
-    assert (sorted(keys), everything) == (["a", "b"], False)
-    assert debts.take() == ([], False)
+    assert (sorted(keys), patterns) == (["a", "b"], [])
+    assert debts.take() == ([], [])
     assert not debts
 
 
-def test_a_debt_of_everything_includes_each_key():
+def test_patterns_are_owed_beside_keys():
     debts = Debts()
     debts.add(["a"])
-    debts.add([], everything=True)
-    debts.add(["b"])
+    debts.add([], ["x:*"])
+    debts.add(["b"], ["x:*", "y:*"])
 
     assert bool(debts)
-    assert debts.take() == ([], True)
-    debts.add(["c"])
-    assert debts.take() == (["c"], False)
+    keys, patterns = debts.take()
+    assert (sorted(keys), sorted(patterns)) == (["a", "b"], ["x:*", "y:*"])
+    debts.add([], ["z:*"])
+    assert bool(debts)
+    assert debts.take() == ([], ["z:*"])
 
 
-def test_beyond_its_bound_the_ledger_owes_everything(monkeypatch):
+@pytest.mark.parametrize(
+    ("kept", "more"),
+    [
+        ((["p:a", "p:b", "p:c"], []), (["p:d"], [])),
+        (([], ["p:x*", "p:y*"]), ([], ["p:z*"])),
+        ((["p:a", "p:b"], ["p:x*"]), (["p:c", "p:d"], [])),
+    ],
+    ids=["keys", "patterns", "both"],
+)
+def test_beyond_a_bound_the_ledger_owes_all_keys_of_the_caches_concerned(monkeypatch, kept, more):
     monkeypatch.setattr(ledger, "BOUND", 3)
+    monkeypatch.setattr(ledger, "PATTERN_BOUND", 2)
     debts = Debts()
-    debts.add(["a", "b", "c"])
-    assert len(debts) == 3
+    debts.add(*kept, caches=["p:*", "q:*"])
+    keys, patterns = debts.take()
+    assert (sorted(keys), sorted(patterns)) == kept
+    debts.add(*kept, caches=["p:*", "q:*"])
 
-    debts.add(["d"])
+    debts.add(*more, caches=["p:*", "q:*"])
 
     assert len(debts) == 0
-    assert debts.take() == ([], True)
+    assert debts.take() == ([], ["p:*"])
+
+
+@pytest.mark.parametrize("caches", [[], ["p:*"], ["\\\\*:*", "x?:*"]], ids=str)
+def test_what_belongs_to_no_cache_is_kept_without_a_bound(monkeypatch, caches):
+    """Forgetting a key would bring its old value back."""
+    monkeypatch.setattr(ledger, "BOUND", 3)
+    debts = Debts()
+    debts.add(["a", "b", "c"], ["x:*"], caches=caches)
+
+    debts.add(["d"], caches=caches)
+
+    keys, patterns = debts.take()
+    assert (sorted(keys), patterns) == (["a", "b", "c", "d"], ["x:*"])
+
+
+@pytest.mark.parametrize(
+    ("cache", "keys"),
+    [("a\\*b:*", ["a*b:1"]), ("*:k", ["any"]), ("*", ["x"]), ("app:*:1", ["app:k:1"]), ("\\[x\\]\\\\:*", ["[x]\\:1"])],
+)
+def test_a_cache_is_known_by_the_literal_beginning_of_its_pattern(monkeypatch, cache, keys):
+    monkeypatch.setattr(ledger, "BOUND", 0)
+    debts = Debts()
+
+    debts.add(keys, caches=[cache])
+
+    assert debts.take() == ([], [cache])
+
+
+def test_names_that_a_scan_gave_are_kept_beyond_the_bound(monkeypatch):
+    monkeypatch.setattr(ledger, "BOUND", 0)
+    debts = Debts()
+
+    debts.add([b"p:1", "p:2"], caches=["p:*"])  # type: ignore[list-item]
+
+    assert debts.take() == ([b"p:1"], ["p:*"])
 
 
 # ---------------------------------------------------------------- histories
@@ -171,7 +220,7 @@ class OneCopy(RuleBasedStateMachine):
     @rule(keys=SOME_KEYS)
     def fetch_many(self, keys):
         pieces, _ = self.nodes.run(self.coordinator.fetch_many(keys))
-        for part, raws in pieces:
+        for _, part, raws in pieces:
             for index, raw in zip(part, raws, strict=True):
                 self.check(keys[index], raw)
 
@@ -229,8 +278,8 @@ TestOneCopy = OneCopy.TestCase
 class Forgetful(MemoryNodes):
     """Forget what a node missed, as a client without debts does."""
 
-    def owe(self, node, keys, *, everything=False):
-        self.failed(node, "missed a write")
+    def owe(self, node, keys, patterns=()):
+        self.down |= {node}
 
 
 def test_the_histories_catch_a_client_that_forgets_its_debts():

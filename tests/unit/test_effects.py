@@ -2,7 +2,7 @@
 
 import pytest
 
-from distcache_django.core.effects import Ask, Gather, Load, Owe, Pause, step
+from distcache_django.core.effects import Ask, Gather, Load, Owe, Pause, Raised, step
 from distcache_django.core.requests import Fetch, Ping, Remove
 from distcache_django.exceptions import NodeTimeout
 from distcache_django.testing.memory import MemoryNodes
@@ -34,9 +34,20 @@ def test_an_error_is_thrown_and_can_be_caught():
     op = asking(log)
     op.send(None)
 
-    step(op, error)
+    step(op, Raised(error))
 
     assert log == [error]
+
+
+def test_an_exception_that_was_not_raised_is_a_value():
+    value = ValueError("to be cached")
+    op = loading(dict)
+    op.send(None)
+
+    with pytest.raises(StopIteration) as done:
+        step(op, value)
+
+    assert done.value.value is value
 
 
 def test_the_end_of_an_op_carries_its_result():
@@ -53,11 +64,11 @@ def test_the_end_of_an_op_carries_its_result():
 def test_effects_keep_what_they_are_made_of():
     request = Fetch("k")
     ask = Ask("a", request)
-    owe = Owe("a", ["k"], everything=True)
+    owe = Owe("a", ["k"], ["k:*"])
 
     assert (ask.node, ask.request) == ("a", request)
     assert Gather([ask]).asks == [ask]
-    assert (owe.node, owe.keys, owe.everything, Owe("a", []).everything) == ("a", ["k"], True, False)
+    assert (owe.node, owe.keys, owe.patterns, Owe("a", []).patterns) == ("a", ["k"], ["k:*"], ())
     assert Load(dict).function is dict
     assert Pause(0.5).seconds == 0.5
 

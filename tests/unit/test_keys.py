@@ -8,7 +8,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from distcache_django.backends.keys import KeySpace, escape_glob
-from distcache_django.testing.memory import _glob
+from distcache_django.testing.memory_node import _glob
 
 KEYS = st.one_of(
     st.text(max_size=20),

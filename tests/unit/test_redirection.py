@@ -1,11 +1,13 @@
 """``ON_NODE_DOWN="redirect"``, on nodes in memory: who serves a down node's keys, how long, and what never moves."""
 
+import contextlib
+
 import pytest
 
 from distcache_django.core import requests
 from distcache_django.core.coordinator import REDIRECTED_TTL_MS, Coordinator
 from distcache_django.core.topology import NodeSpec, Topology
-from distcache_django.exceptions import NodeRefused, NodeUnreachable
+from distcache_django.exceptions import NodeRefused, NodeUnreachable, TransportError
 from distcache_django.testing.memory import MemoryNodes
 
 NAMES = ("cache-a", "cache-b", "cache-c", "cache-d")
@@ -32,7 +34,7 @@ def redirecting(nodes):
 def fetched(nodes, coordinator, keys):
     """Return what a batch found, by key, and the names of the nodes that failed."""
     pieces, failures = nodes.run(coordinator.fetch_many(keys))
-    found = {keys[i]: raw for part, raws in pieces for i, raw in zip(part, raws, strict=True) if raw is not None}
+    found = {keys[i]: raw for _, part, raws in pieces for i, raw in zip(part, raws, strict=True) if raw is not None}
     return found, sorted(failure.node for failure in failures)
 
 
@@ -61,15 +63,21 @@ def test_redirected_values_live_ten_seconds_at_most(nodes, redirecting, ttl_ms, 
         assert home.execute(requests.TimeToLive(key)) == kept_ms
 
 
-def test_redirection_takes_the_first_node_that_answers(nodes, redirecting):
+def test_redirection_goes_to_the_next_node_and_no_further(nodes, redirecting):
+    """A node further on would keep what the next one, back again, knows nothing of."""
     key = key_of("cache-b")
-    first, second, _ = TOPOLOGY.preference_list(key)[1:]
     nodes.kill("cache-b")
-    nodes.kill(first)
+    nodes.kill(TOPOLOGY.preference_list(key)[1])
 
-    nodes.run(redirecting.store(key, b"v", None))
+    for op in (redirecting.store(key, b"v", None), redirecting.fetch(key), redirecting.exists(key)):
+        with pytest.raises(NodeUnreachable) as caught:
+            nodes.run(op)
+        assert caught.value.node == "cache-b"
+    left, failures = nodes.run(redirecting.store_many([key], [b"v"], None))
 
-    assert key in nodes.nodes[second]
+    assert (left, len(failures)) == ([0], 1)
+    assert {node for node, _ in nodes.requests} == set(TOPOLOGY.preference_list(key)[:2])
+    assert not any(key in node for node in nodes.nodes.values())
 
 
 def test_redirected_batches_reach_the_next_nodes(nodes, redirecting):
@@ -183,16 +191,32 @@ def test_a_node_that_has_just_returned_is_not_redirected_from(nodes, redirecting
     assert nodes.run(redirecting.fetch(key)) is None
 
 
-def test_a_redirected_value_that_was_deleted_elsewhere_does_not_come_back(nodes, redirecting):
-    """Two nodes are down when it is written, one when it is deleted, two again when it is read."""
+@pytest.mark.parametrize(
+    "change_of",
+    [
+        lambda c, key: c.store(key, b"new", None),
+        lambda c, key: c.store_many([key], [b"new"], None),
+        lambda c, key: c.remove(key),
+        lambda c, key: c.remove_many([key]),
+        lambda c, key: c.remove_matching("k*"),
+    ],
+    ids=["store", "store_many", "remove", "remove_many", "remove_matching"],
+)
+@pytest.mark.parametrize("fault", ["hang", "kill", "refuse", "demote"])
+def test_a_copy_that_the_next_node_did_not_change_does_not_come_back(nodes, redirecting, change_of, fault):
+    """It was redirected there; the change that was redirected too failed there, or was refused."""
     key = key_of("cache-b")
     first = TOPOLOGY.preference_list(key)[1]
     nodes.kill("cache-b")
-    nodes.kill(first)
-    nodes.run(redirecting.store(key, b"v", None))
-    nodes.mend(first)
-    with pytest.raises(NodeUnreachable):
-        nodes.run(redirecting.remove(key))
-    nodes.kill(first)
+    nodes.run(redirecting.store(key, b"old", None))
+    getattr(nodes, fault)(first)
+    with contextlib.suppress(TransportError):
+        nodes.run(change_of(redirecting, key))
 
-    assert nodes.run(redirecting.fetch(key)) is None
+    for _ in range(2):
+        with contextlib.suppress(TransportError):
+            assert nodes.run(redirecting.fetch(key)) is None
+        with contextlib.suppress(TransportError):
+            assert nodes.run(redirecting.exists(key)) is False
+        assert fetched(nodes, redirecting, [key])[0] == {}
+        nodes.mend(first)
