@@ -14,7 +14,7 @@ from __future__ import annotations
 from collections.abc import Callable, Mapping, Sequence
 from typing import Any
 
-from distcache_django.core.effects import Ask, Gather, Op, Owe
+from distcache_django.core.effects import Ask, Gather, Op, Owe, Pause
 from distcache_django.core.requests import (
     Exists,
     Fetch,
@@ -106,8 +106,12 @@ class Coordinator:
 
     def ask_owner(self, key: str, request: Request) -> Op[Any]:
         """Send a request about one key to its owner and nowhere else, in one round trip."""
-        reply = yield Ask(self.owner(key), request)
-        return reply
+        try:
+            return (yield Ask(self.owner(key), request))
+        except NodeRefused as error:
+            if request.replaces:
+                yield Owe(error.node, request.replaces)
+            raise error
 
     def fetch_many(self, keys: Sequence[str]) -> Op[tuple[Pieces, Failures]]:
         """Read values, one round trip per node, all at once; each piece holds its part's values in order."""
@@ -144,12 +148,11 @@ class Coordinator:
 
         parts = self.topology.parts(keys)
         _, failures = yield from _gather_parts(parts, request)
-        for failure in failures:
-            if isinstance(failure, NodeRefused):
-                yield Owe(failure.node, [keys[i] for i in parts[failure.node]])
+        yield from _owe_refused(failures, keys, parts)
         if failures:
             moved, _ = self._next_homes(keys, parts, failures)
-            yield from _gather_parts(moved, request)
+            _, again = yield from _gather_parts(moved, request)
+            yield from _owe_refused(again, keys, moved)
         return failures
 
     def scan(self, pattern: str) -> Op[tuple[list[str], Failures]]:
@@ -169,6 +172,7 @@ class Coordinator:
         )
         removed = 0
         while asks := [Ask(node, Remove(keys[:count])) for node, keys in parts.items() if keys]:
+            yield Pause(0)  # each step has a deadline of its own, and lets other tasks in
             for ask, outcome in zip(asks, (yield Gather(asks)), strict=True):
                 parts[ask.node] = parts[ask.node][count:]
                 if isinstance(outcome, TransportError):
@@ -244,6 +248,7 @@ class Coordinator:
         failures: Failures = []
         cursors = dict.fromkeys(self.topology.ring.nodes, 0)
         while cursors:
+            yield Pause(0)
             asks = [Ask(node, Scan(cursor, pattern, count)) for node, cursor in cursors.items()]
             for ask, outcome in zip(asks, (yield Gather(asks)), strict=True):
                 if isinstance(outcome, TransportError):
@@ -265,10 +270,15 @@ def _drop_refused(node: str, keys: Sequence[str]) -> Op[None]:
         return
     try:
         yield Ask(node, Remove(keys))
-    except NodeRefused:
-        yield Owe(node, keys)
     except TransportError:
-        return
+        yield Owe(node, keys)
+
+
+def _owe_refused(failures: Failures, keys: Sequence[str], parts: Mapping[str, Sequence[int]]) -> Op[None]:
+    """Note the keys that nodes refused to delete."""
+    for failure in failures:
+        if isinstance(failure, NodeRefused):
+            yield Owe(failure.node, [keys[i] for i in parts[failure.node]])
 
 
 def _gather_parts(

@@ -148,11 +148,12 @@ class MemoryNodes:
             return result
 
     def _perform(self, effect: Any) -> Any:
+        late = self.now >= self._expires
         if isinstance(effect, Ask):
-            reply = self._ask(effect)
+            reply = self._ask(effect, late)
             return Raised(reply) if isinstance(reply, DistcacheError) else reply
         if isinstance(effect, Gather):
-            return [self._ask(ask) for ask in effect.asks]
+            return [self._ask(ask, late) for ask in effect.asks]
         if isinstance(effect, Owe):
             self.owe(effect.node, effect.keys, effect.patterns)
         elif isinstance(effect, Pause):
@@ -171,12 +172,12 @@ class MemoryNodes:
         finally:
             self._expires = self.now + left
 
-    def _ask(self, ask: Ask) -> Any:
-        """Return the reply to one request, or the error it failed with."""
+    def _ask(self, ask: Ask, late: bool) -> Any:
+        """Return the reply to one request, or the error it failed with; there is no time for it when it is ``late``."""
         node, request = ask.node, ask.request
         if node in self.down:
             return known_down(self, node, request)
-        if self.now >= self._expires:
+        if late:
             return OutOfTime(node, "no time left")
         self.requests.append((node, request))
         try:

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import re
-from collections.abc import Callable, Iterable, Mapping
+from collections.abc import Callable, Mapping
 from typing import Any
 
 from distcache_django.core import requests as r
@@ -107,7 +107,7 @@ class MemoryNode:
         return True
 
     def _remove(self, request: r.Remove) -> int:
-        there = [name for name in dict.fromkeys(_texts(request.keys)) if self._live(name)]
+        there = [name for name in dict.fromkeys(request.keys) if self._live(name)]
         for name in there:
             del self._records[name]
         return len(there)
@@ -197,11 +197,6 @@ _EXECUTE: Mapping[type[r.Request], Callable[[MemoryNode, Any], Any]] = {
     r.Release: MemoryNode._release,
     r.Prolong: MemoryNode._prolong,
 }
-
-
-def _texts(keys: Iterable[Any]) -> list[str]:
-    # What a scan found is removed by the names it returned, which are bytes.
-    return [key.decode() if isinstance(key, bytes) else key for key in keys]
 
 
 def _glob(pattern: str) -> re.Pattern[str]:

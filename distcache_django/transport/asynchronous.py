@@ -149,10 +149,11 @@ class AsyncDriver:
         return Raised(error)
 
     async def _gather(
-        self, asks: Sequence[Ask], links: dict[str, AsyncLink], loop: asyncio.AbstractEventLoop
+        self, asks: Sequence[Ask], links: dict[str, AsyncLink], loop: asyncio.AbstractEventLoop, expires: float
     ) -> list[Any]:
+        if loop.time() >= expires:
+            return [OutOfTime(ask.node, "no time left") for ask in asks]
         futures: list[Any] = []
-        expires = loop.time() + self.deadline
         for ask in asks:
             try:
                 futures.append(self._send(links, loop, ask.node, ask.request))
@@ -178,7 +179,7 @@ class AsyncDriver:
         The user's time and pauses do not count towards the deadline.
         """
         if isinstance(effect, Gather):
-            return await self._gather(effect.asks, links, loop), expires
+            return await self._gather(effect.asks, links, loop, expires), expires
         left = expires - loop.time()
         outcome: object = None
         if isinstance(effect, Owe):

@@ -62,7 +62,8 @@ class Gate:
         await asyncio.gather(*self._tasks, return_exceptions=True)
         for writer in self._writers:
             writer.transport.abort()
-        await asyncio.sleep(0)  # aborted transports close in the loop's next round
+        for _ in range(5):  # aborted transports, and those of cancelled connects, close in the loop's next rounds
+            await asyncio.sleep(0)
 
     def _accept(self, client: asyncio.StreamReader, out: asyncio.StreamWriter) -> None:
         self._writers.add(out)

@@ -53,7 +53,11 @@ def run_together(
             line = child.stdout.readline()
             assert line == "ready\n", child.stderr.read() if child.stderr else line
         meanwhile()
-        ends = [child.communicate("go\n", timeout=TIMEOUT) for child in children]
+        for child in children:
+            assert child.stdin is not None
+            child.stdin.write("go\n")
+            child.stdin.flush()
+        ends = [child.communicate(timeout=TIMEOUT) for child in children]
     finally:
         for child in children:
             child.kill()

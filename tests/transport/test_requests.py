@@ -159,7 +159,7 @@ def test_scans_end_and_find_what_matches(send):
         if not cursor:
             break
 
-    assert found == {b"user:%d" % n for n in range(300)}
+    assert found == {f"user:{n}" for n in range(300)}
     assert pages > 1
 
 

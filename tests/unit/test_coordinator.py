@@ -1,12 +1,11 @@
-"""One owner for every key, on nodes in memory: reads, writes, batches, outages and full nodes."""
+"""One owner for every key, on nodes in memory: reads, writes, batches and outages."""
 
 import pytest
 
 from distcache_django.core import requests
 from distcache_django.core.coordinator import Coordinator
-from distcache_django.core.effects import Ask
 from distcache_django.core.topology import NodeSpec, Topology
-from distcache_django.exceptions import NodeRefused, NodeTimeout, NodeUnreachable
+from distcache_django.exceptions import NodeTimeout, NodeUnreachable
 from distcache_django.testing.memory import MemoryNodes
 
 NAMES = ("cache-a", "cache-b", "cache-c", "cache-d")
@@ -198,18 +197,18 @@ def test_a_pattern_selects_what_is_listed_and_removed(nodes, coordinator):
     for key in ("a:1", "a:2", "b:1", "[x]", "x"):
         nodes.run(coordinator.store(key, b"v", None))
 
-    assert sorted(nodes.run(coordinator.scan("a:*"))[0]) == [b"a:1", b"a:2"]
-    assert nodes.run(coordinator.scan("\\[x\\]"))[0] == [b"[x]"]
-    assert sorted(nodes.run(coordinator.scan("[ab]:?"))[0]) == [b"a:1", b"a:2", b"b:1"]
+    assert sorted(nodes.run(coordinator.scan("a:*"))[0]) == ["a:1", "a:2"]
+    assert nodes.run(coordinator.scan("\\[x\\]"))[0] == ["[x]"]
+    assert sorted(nodes.run(coordinator.scan("[ab]:?"))[0]) == ["a:1", "a:2", "b:1"]
     assert nodes.run(coordinator.remove_matching("[^b]:*"))[0] == 2
-    assert sorted(nodes.run(coordinator.scan("*"))[0]) == [b"[x]", b"b:1", b"x"]
+    assert sorted(nodes.run(coordinator.scan("*"))[0]) == ["[x]", "b:1", "x"]
 
 
 def test_scans_of_many_pages_find_every_key(nodes, coordinator):
     keys = [f"page:{number}" for number in range(4500)]
     nodes.run(coordinator.store_many(keys, [b"v"] * len(keys), None))
 
-    assert sorted(nodes.run(coordinator.scan("page:*"))[0]) == sorted(key.encode() for key in keys)
+    assert sorted(nodes.run(coordinator.scan("page:*"))[0]) == sorted(keys)
     assert nodes.run(coordinator.remove_matching("page:*")) == (len(keys), [])
 
 
@@ -232,72 +231,6 @@ def test_a_node_that_fails_between_scan_and_removal_is_reported(nodes, coordinat
 
 def ask_one(ask):
     return (yield ask)
-
-
-# ---------------------------------------------------------------- full nodes
-
-
-def test_a_refused_write_drops_the_value_it_would_have_replaced(nodes, coordinator):
-    key = key_of("cache-a")
-    nodes.run(coordinator.store(key, b"old", None))
-    nodes.refuse("cache-a")
-
-    with pytest.raises(NodeRefused) as caught:
-        nodes.run(coordinator.store(key, b"new", None))
-
-    assert caught.value.code == "OOM"
-    assert nodes.run(coordinator.fetch(key)) is None
-
-
-def test_a_refused_batch_drops_the_values_it_would_have_replaced(nodes, coordinator):
-    store_all(nodes, coordinator)
-    nodes.refuse("cache-a")
-    refused = {key for key in KEYS if TOPOLOGY.owner(key) == "cache-a"}
-
-    left, failures = nodes.run(coordinator.store_many(KEYS, [b"new"] * len(KEYS), None))
-
-    assert {KEYS[i] for i in left} == refused
-    assert [type(failure) for failure in failures] == [NodeRefused]
-    assert fetched(nodes, coordinator, KEYS) == (dict.fromkeys(set(KEYS) - refused, b"new"), [])
-
-
-def test_a_batch_that_is_refused_in_part_drops_the_old_values_of_that_part(coordinator):
-    """A server without MSETEX gets a SET for each key, and may run out of memory between two of them."""
-    first, second = key_of("cache-a"), key_of("cache-a", 1)
-    op = coordinator.store_many([first, second], [b"new", b"new"], None)
-    assert isinstance(op.send(None).request, requests.StoreMany)
-
-    effect = op.send([True, False])
-
-    assert isinstance(effect, Ask)
-    assert isinstance(effect.request, requests.Remove)
-    assert list(effect.request.keys) == [second]
-    with pytest.raises(StopIteration) as done:
-        op.send(1)
-    assert done.value.value[0] == [1]
-
-
-def test_a_refused_add_leaves_the_value_that_it_could_not_have_replaced(nodes, coordinator):
-    """``add`` is used as a lock: deleting the present value would give the lock to a second process."""
-    key = key_of("cache-a")
-    nodes.run(coordinator.store_if(key, b"holder", None, "NX"))
-    nodes.refuse("cache-a")
-
-    with pytest.raises(NodeRefused):
-        nodes.run(coordinator.store_if(key, b"rival", None, "NX"))
-
-    assert nodes.run(coordinator.fetch(key)) == b"holder"
-
-
-def test_a_node_that_dies_after_refusing_fails_the_write_with_the_refusal(nodes, coordinator):
-    key = key_of("cache-a")
-    op = coordinator.store(key, b"v", None)
-    op.send(None)
-    effect = op.throw(NodeRefused("cache-a", "OOM full"))
-    assert isinstance(effect.request, requests.Remove)
-
-    with pytest.raises(NodeRefused):
-        op.throw(NodeUnreachable("cache-a", "gone"))
 
 
 # ---------------------------------------------------------------- exclusive operations during outages

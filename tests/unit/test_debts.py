@@ -96,15 +96,6 @@ def test_a_cache_is_known_by_the_literal_beginning_of_its_pattern(monkeypatch, c
     assert debts.take() == ([], [cache])
 
 
-def test_names_that_a_scan_gave_are_kept_beyond_the_bound(monkeypatch):
-    monkeypatch.setattr(ledger, "BOUND", 0)
-    debts = Debts()
-
-    debts.add([b"p:1", "p:2"], caches=["p:*"])  # type: ignore[list-item]
-
-    assert debts.take() == ([b"p:1"], ["p:*"])
-
-
 # ---------------------------------------------------------------- histories
 
 NAMES = ("cache-a", "cache-b", "cache-c")

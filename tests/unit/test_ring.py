@@ -74,7 +74,7 @@ def test_a_million_keys_are_spread_evenly():
     per_slot = Counter(slot_of(f":1:product:{index}") for index in range(1_000_000))
     for count in (3, 4, 5, 8, 16, 32, 64, 100):
         ring = HashRing([f"cache-{index}" for index in range(count)])
-        per_node = Counter()
+        per_node: Counter[str] = Counter()
         for slot, keys in per_slot.items():
             per_node[ring.owners[slot]] += keys
         assert max(per_node.values()) * count / 1_000_000 <= 1.03
@@ -265,11 +265,11 @@ def test_load_of_slots_follows_weights():
 
 def test_ring_cannot_be_changed():
     with pytest.raises(AttributeError):
-        FOUR.owners = ()
+        FOUR.owners = ()  # type: ignore[misc]
     with pytest.raises(TypeError):
-        FOUR.weights["cache-a"] = 7
+        FOUR.weights["cache-a"] = 7  # type: ignore[index]
     with pytest.raises(TypeError):
-        FOUR.zones["cache-a"] = "eu-1"
+        FOUR.zones["cache-a"] = "eu-1"  # type: ignore[index]
 
 
 def test_rings_are_equal_by_value():

@@ -120,6 +120,19 @@ def test_hashed_key_is_where_the_ring_says(key, replication_factor):
 TOPOLOGIES = {factor: Topology.build(NODES, replication_factor=factor) for factor in range(1, 5)}
 
 
+@pytest.mark.parametrize("odd", [[], ["é"], ["{tag}:1"], ["a{b}c", "日本"]], ids=str)
+def test_parts_share_keys_out_to_their_owners(odd):
+    """The quick way for plain keys agrees with the general one."""
+    topology = Topology.build({name: NodeSpec() for name in NODES})
+    keys = [*odd, *(f"key:{number}" for number in range(50)), "key:1"]
+
+    parts = topology.parts(keys)
+
+    assert sorted(index for part in parts.values() for index in part) == list(range(len(keys)))
+    assert all(topology.owner(keys[index]) == node for node, part in parts.items() for index in part)
+    assert all(part == sorted(part) for part in parts.values())
+
+
 def test_weights_and_zones_reach_the_ring():
     topology = Topology.build({"b": NodeSpec(2, "eu-1"), "a": NodeSpec()}, virtual_nodes=20)
     assert topology.node_names == ("a", "b")
