@@ -170,5 +170,8 @@ def test_a_node_that_dies_after_refusing_fails_the_write_with_the_refusal(nodes,
     effect = op.throw(NodeRefused("cache-a", "OOM full"))
     assert isinstance(effect.request, requests.Remove)
 
+    owed = op.throw(NodeUnreachable("cache-a", "gone"))
+    assert (owed.node, owed.keys) == ("cache-a", [key])
+
     with pytest.raises(NodeRefused):
-        op.throw(NodeUnreachable("cache-a", "gone"))
+        op.send(None)
