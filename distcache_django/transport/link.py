@@ -26,8 +26,9 @@ CHUNK = 65536
 _LATER = (BlockingIOError, ssl.SSLWantReadError, ssl.SSLWantWriteError)
 #: Requests up to this size fit into an empty socket buffer, so that sending them never waits for the node.
 SMALL = 32768
-#: The share of the deadline that a straight read waits.
-PROMPT = 0.2
+#: Seconds that a straight read waits. The kernel starts anew when a signal interrupts it, which a timer's ticks could
+#: do for ever; ``poll``, which takes over, keeps count.
+PROMPT = 0.005
 
 
 class Broken(Exception):
@@ -62,7 +63,7 @@ class Link:
             sock.settimeout(0)
         else:
             sock.settimeout(None)
-            sock.setsockopt(socket.SOL_SOCKET, socket.SO_RCVTIMEO, _timeval(endpoint.deadline * PROMPT))
+            sock.setsockopt(socket.SOL_SOCKET, socket.SO_RCVTIMEO, _timeval(min(PROMPT, endpoint.deadline)))
             sock.setsockopt(socket.SOL_SOCKET, socket.SO_SNDTIMEO, _timeval(endpoint.deadline))
         self.sendall = sock.sendall
         self.recv = sock.recv

@@ -19,7 +19,7 @@ from tests.faults.programs import run_together
 
 pytestmark = [pytest.mark.servers, pytest.mark.slow]
 
-SECONDS = float(os.environ.get("DISTCACHE_FAULTS_SECONDS", "9"))
+SECONDS = float(os.environ.get("DISTCACHE_FAULTS_SECONDS", "7"))
 SEED = int(os.environ.get("DISTCACHE_FAULTS_SEED", "0")) or random.SystemRandom().randrange(1, 10**6)
 PROCESSES = 3
 

@@ -222,5 +222,31 @@ def test_full_next_node_keeps_no_older_copy(ground: Ground) -> None:
     assert cache.get_many([single, batched]) == {}
 
 
+@pytest.mark.parametrize("way", ["set_many", "delete_many"])
+def test_batch_that_another_node_delays_leaves_no_older_copy(ground: Ground, way: str) -> None:
+    """One node is down and its keys are redirected; a second one hangs and uses up the time of a batch with both."""
+    cache = ground.cache({**REDIRECT, "DEADLINE": 0.5})
+    (key,) = keys_at(cache, 1)
+    home = _second(cache, key)
+    hanging = next(node for node in ground.nodes if node not in (VICTIM, home))
+    (other,) = keys_at(cache, 1, node=hanging)
+    ground.begin("kill")
+    note_failure(cache, key)
+    assert cache.set(key, "older") is True
+    cache.set(other, "x")
+    ground.nodes[hanging].pause()
+
+    failed = None
+    if way == "set_many":
+        failed = cache.set_many({key: "newer", other: "y"})
+    else:
+        cache.delete_many([key, other])
+
+    found = cache.get(key)
+    ground.nodes[hanging].resume()
+    assert found in ((None, "newer") if way == "set_many" else (None,))
+    assert failed is None or found == "newer" or key in failed
+
+
 def _second(cache: Any, key: str) -> str:
     return str(cache.locate(key).preference_list[1])

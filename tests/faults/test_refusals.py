@@ -107,6 +107,25 @@ def test_full_node_raises_where_the_site_wants_that(ground: Ground, full: Callab
     assert cache.get(key) is None
 
 
+def test_full_node_serves_nothing_old_after_a_batch_that_another_node_delays(
+    ground: Ground, full: Callable[[], None]
+) -> None:
+    cache = ground.cache({"DEADLINE": 0.5})
+    (key,) = keys_at(cache, 1)
+    hanging = next(node for node in ground.nodes if node != VICTIM)
+    (other,) = keys_at(cache, 1, node=hanging)
+    cache.set_many({key: "old", other: "old"})
+    full()
+    ground.nodes[hanging].pause()
+
+    failed = cache.set_many({key: "new", other: "new"})
+    found = cache.get(key)
+    ground.nodes[hanging].resume()
+
+    assert set(failed) == {key, other}
+    assert found is None
+
+
 @pytest.mark.parametrize("on_node_down", ["miss", "redirect"])
 def test_batch_refused_in_part_leaves_nothing_old(ground: Ground, on_node_down: str) -> None:
     """A server without MSETEX gets one SET for each value, and may become full between them."""
