@@ -87,9 +87,7 @@ def _candidates() -> Iterable[str]:
 
 def _probe(candidate: str) -> tuple[tuple[int, int], str]:
     try:
-        done = subprocess.run(
-            [candidate, "-c", VERSION_OF], capture_output=True, text=True, timeout=30, check=True
-        )
+        done = subprocess.run([candidate, "-c", VERSION_OF], capture_output=True, text=True, timeout=30, check=True)
     except (OSError, subprocess.SubprocessError):
         return (0, 0), candidate
     version, _, executable = done.stdout.strip().partition(" ")
@@ -116,11 +114,7 @@ def _print_newest(minimum: tuple[int, int]) -> int:
 def _make_environment(python: Path, venv: Path, extras: Iterable[str], requirements: Sequence[str]) -> int:
     wanted = {"pyproject": _pyproject_digest(), "with": sorted(requirements), "constraints": _constraints()}
     stamp = _read_stamp(venv)
-    known = (
-        set(stamp.get("extras", []))
-        if all(stamp.get(name) == value for name, value in wanted.items())
-        else set()
-    )
+    known = set(stamp.get("extras", [])) if all(stamp.get(name) == value for name, value in wanted.items()) else set()
     if set(extras) <= known and stamp and _runs(_python_of(venv)):
         return 0
     if not _runs(_python_of(venv)) and (failed := _create(python, venv)):
@@ -158,9 +152,7 @@ def _bench_requirements() -> list[str]:
     extras = tomllib.loads((ROOT / "pyproject.toml").read_text())["project"]["optional-dependencies"]
     shared = {requirement for name in ("cli", "demo") for requirement in extras[name]}
     # The marker is dropped on purpose: a peer that this Python cannot have must be reported, not skipped.
-    return [
-        requirement.partition(";")[0].strip() for requirement in extras["bench"] if requirement not in shared
-    ]
+    return [requirement.partition(";")[0].strip() for requirement in extras["bench"] if requirement not in shared]
 
 
 def _create(python: Path, venv: Path) -> int:
