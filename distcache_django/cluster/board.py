@@ -85,7 +85,11 @@ class Board:
         self._apply(node, Event.FAILED, reason)
         if node not in self._probing and not self._closed.is_set():
             self._probing.add(node)
-            threading.Thread(target=self._watch, args=(node,), name=f"distcache-probe-{node}", daemon=True).start()
+            thread = threading.Thread(target=self._watch, args=(node,), name=f"distcache-probe-{node}", daemon=True)
+            try:
+                thread.start()
+            except RuntimeError:  # no thread starts while the interpreter ends; nothing will need the node again
+                self._probing.discard(node)
 
     def _apply(self, node: str, event: Event, reason: str = "") -> Member:
         before = self._members[node]

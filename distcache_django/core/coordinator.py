@@ -28,7 +28,7 @@ from distcache_django.core.requests import (
     WireValue,
 )
 from distcache_django.core.topology import Topology
-from distcache_django.exceptions import NodeRefused, TransportError
+from distcache_django.exceptions import NodeRefused, NodeUnreachable, TransportError
 
 __all__ = ["REDIRECTED_TTL_MS", "Coordinator"]
 
@@ -152,7 +152,7 @@ class Coordinator:
         if failures:
             moved, _ = self._next_homes(keys, parts, failures)
             _, again = yield from _gather_parts(moved, request)
-            yield from _owe_refused(again, keys, moved)
+            yield from self._end_copies(keys, moved, failures, again)
         return failures
 
     def scan(self, pattern: str) -> Op[tuple[list[str], Failures]]:
@@ -211,13 +211,13 @@ class Coordinator:
         parts = self.topology.parts(keys)
         pieces, failures = yield from _gather_parts(parts, request)
         if failures:
-            moved, failures = self._next_homes(keys, parts, failures)
+            away = failures
+            moved, failures = self._next_homes(keys, parts, away)
             more, again = yield from _gather_parts(moved, redirected or request)
             pieces += more
             failures = [*failures, *again]
-            for failure in again if redirected is not None else ():
-                if isinstance(failure, NodeRefused):
-                    yield from _drop_refused(failure.node, [keys[i] for i in moved[failure.node]])
+            if redirected is not None:
+                yield from self._end_copies(keys, moved, away, again)
         return pieces, failures
 
     def _next_homes(
@@ -233,6 +233,22 @@ class Coordinator:
             for index in parts[failure.node]:
                 moved.setdefault(self.topology.preference_list(keys[index])[1], []).append(index)
         return moved, left
+
+    def _end_copies(
+        self, keys: Sequence[str], moved: Mapping[str, Sequence[int]], away: Failures, again: Failures
+    ) -> Op[None]:
+        """Have next nodes drop the copies that redirected writes were to replace, and did not.
+
+        Only of keys whose owner was down before this Op: it left copies there. With one that this Op has found
+        hanging, the time that its requests to healthy nodes lack is nobody's fault.
+        """
+        down = {failure.node for failure in away if isinstance(failure, NodeUnreachable)}
+        for failure in again:
+            copies = [keys[i] for i in moved[failure.node] if self.owner(keys[i]) in down]
+            if isinstance(failure, NodeRefused):
+                yield from _drop_refused(failure.node, copies)
+            elif copies:
+                yield Owe(failure.node, copies)
 
     def _is_redirected(self, failure: TransportError) -> bool:
         return (
