@@ -87,7 +87,7 @@ def test_each_thread_waits_once_and_no_later_call_waits(sync_ground: Ground, fau
         assert len([began for began, _ in reader.calls if began > noted]) > 100
 
 
-def test_threads_find_the_node_again(sync_ground: Ground) -> None:
+def test_threads_find_the_node_again(sync_ground: Ground, caplog: pytest.LogCaptureFixture) -> None:
     cache = sync_ground.cache()
     keys = keys_at(cache, 4)
     cache.set_many(dict.fromkeys(keys, 1))
@@ -109,7 +109,10 @@ def test_threads_find_the_node_again(sync_ground: Ground) -> None:
         for reader in readers:
             reader.join()
     assert [reader.errors for reader in readers] == [[]] * THREADS
-    assert not any(ended - began >= WAITED for reader in readers for began, ended in reader.calls)
+    # By its reason and not by the clock: eight busy threads and a starting server keep each other waiting too.
+    suspicions = [record.getMessage() for record in caplog.records if " is suspect" in record.getMessage()]
+    assert suspicions
+    assert not any("no answer" in suspicion for suspicion in suspicions)
 
 
 def test_blame_stays_with_the_node_that_hangs(ground: Ground) -> None:
