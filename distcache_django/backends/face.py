@@ -75,9 +75,10 @@ class SyncCache(BaseCache):
     def add(self, key: Any, value: Any, timeout: Any = DEFAULT_TIMEOUT, version: Any = None) -> bool:
         """Store a value unless there is one; return whether it was stored. One round trip, atomic.
 
-        ``False`` while the key's node is down, whatever ``ON_UNAVAILABLE`` is not ``"raise"`` for.
+        ``False`` while the key's node is down, so that callers may try another key.
 
-        :raises Unavailable: if no node answers at all.
+        :raises Unavailable: if no node answers at all, and for any node that is down under
+            ``ON_UNAVAILABLE="raise"``.
         """
         return bool(self._run(self._ops.add(key, value, timeout, version)))
 
