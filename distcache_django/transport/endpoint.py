@@ -113,7 +113,7 @@ class Endpoint:
             pool = library.ConnectionPool(
                 connection_class=connection_class,
                 max_connections=2**16,
-                **self._bounded(kwargs, self.deadline),
+                **_bounded(kwargs, self.deadline, self.connect_timeout),
             )
             client_class = library.Redis if self._library == "redis" else library.Valkey
             self._client = client_class(connection_pool=pool)
@@ -136,7 +136,9 @@ class Endpoint:
     def _connection(self, timeout: float, *, asynchronous: bool) -> Any:
         try:
             connection_class, kwargs = self._connection_arguments(asynchronous=asynchronous)
-            return connection_class(**self._bounded(kwargs, timeout))
+            # A busy event loop would take its own delay for the node's: there the deadline alone bounds connecting.
+            connect_timeout = timeout if asynchronous else self.connect_timeout
+            return connection_class(**_bounded(kwargs, timeout, connect_timeout))
         except (TypeError, ValueError, self._errors()) as error:
             raise InvalidDistcacheConfig(
                 f"node {self.name}: the URL or CONNECTION_POOL_KWARGS cannot be used: {error}"
@@ -164,10 +166,6 @@ class Endpoint:
     def _module(self, asynchronous: bool = False) -> ModuleType:
         return importlib.import_module(f"{self._library}.asyncio" if asynchronous else self._library)
 
-    def _bounded(self, kwargs: dict[str, Any], timeout: float) -> dict[str, Any]:
-        connect_timeout = min(timeout, self.connect_timeout)
-        return {**kwargs, "socket_timeout": timeout, "socket_connect_timeout": connect_timeout}
-
     def _connection_class(self, library: ModuleType) -> Any:
         return importlib.import_module(f"{library.__name__}.connection").Connection
 
@@ -190,3 +188,7 @@ class Endpoint:
         silent = ("driver_info",) if "driver_info" in parameters else ("lib_name", "lib_version")
         kwargs.update(dict.fromkeys(silent))
         return connection_class, kwargs
+
+
+def _bounded(kwargs: dict[str, Any], timeout: float, connect_timeout: float) -> dict[str, Any]:
+    return {**kwargs, "socket_timeout": timeout, "socket_connect_timeout": min(timeout, connect_timeout)}

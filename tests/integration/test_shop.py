@@ -45,6 +45,8 @@ def _configure(settings, nodes: LocalNodes) -> None:
             "BACKEND": "distcache_django.DistributedCache",
             "LOCATION": nodes.urls,
             "KEY_PREFIX": "shop",
+            # Pages are judged here, not what a busy machine does to a deadline.
+            "OPTIONS": {"DEADLINE": 5.0, "SOCKET_CONNECT_TIMEOUT": 5.0},
         }
     }
 
