@@ -113,6 +113,9 @@ def test_threads_find_the_node_again(sync_ground: Ground, caplog: pytest.LogCapt
     suspicions = [record.getMessage() for record in caplog.records if " is suspect" in record.getMessage()]
     assert suspicions
     assert not any("no answer" in suspicion for suspicion in suspicions)
+    # And by the clock within the promise: at most one wait a thread in each of the two outages.
+    for reader in readers:
+        assert len([began for began, ended in reader.calls if ended - began >= WAITED]) <= 2
 
 
 def test_blame_stays_with_the_node_that_hangs(ground: Ground) -> None:
