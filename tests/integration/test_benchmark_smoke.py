@@ -87,7 +87,7 @@ def test_a_stopped_node_is_measured_with_both_policies() -> None:
         ("miss", 1), ("miss", 4), ("redirect", 1), ("redirect", 4),
     }  # fmt: skip
     for row in report["faults"]:
-        assert row["hit_ratio_before"] == 1.0
+        assert row["hit_ratio_before"] > 0.5
         assert row["stale"] == 0
         assert row["errors"] == 0
         assert row["back_s"] is not None
