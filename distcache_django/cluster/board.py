@@ -7,6 +7,7 @@ PINGs in a row. Before it is used again, the keys that missed a write meanwhile 
 from __future__ import annotations
 
 import logging
+import os
 import threading
 import time
 from collections.abc import Iterable, Mapping, Sequence
@@ -14,11 +15,13 @@ from random import Random
 from typing import Any
 
 from distcache_django.cluster.debts import Debts
+from distcache_django.core.freshness import RECORD_TTL_MS
 from distcache_django.core.membership import Event, Member, probe_delay, step
-from distcache_django.core.requests import Ping, Remove, Scan
+from distcache_django.core.requests import Bump, Ping, Register, Remove, Scan
 from distcache_django.exceptions import DistcacheError, NodeTimeout
+from distcache_django.transport.commands import Wire
 from distcache_django.transport.endpoint import Endpoint
-from distcache_django.transport.health import decode
+from distcache_django.transport.health import NeedsFallback, decode
 from distcache_django.transport.link import Broken, Link
 
 __all__ = ["Board"]
@@ -28,6 +31,8 @@ logger = logging.getLogger(__name__)
 #: How long a probe waits for a node that may be resuming; no request waits with it.
 _PATIENCE = 1.0
 _BATCH = 1000
+#: How long a node that must void all its records has no vote: nobody knows whose marks were among them.
+_QUARANTINE_MS = 60_000
 
 
 class Board:
@@ -77,6 +82,12 @@ class Board:
         with self._lock:
             self._note(node, keys, patterns)
             self._fail(node, "missed writes have to be settled")
+
+    def owe_bumps(self, node: str, keys: Sequence[str]) -> None:
+        """Note version records of ``node`` that missed a bump; it is not used again before they have it."""
+        with self._lock:
+            self._debts[node].add_bumps(keys)
+            self._fail(node, "missed bumps have to be settled")
 
     def _note(self, node: str, keys: Sequence[str], patterns: Sequence[str] = ()) -> None:
         self._debts[node].add(keys, patterns, caches=self.patterns)
@@ -149,17 +160,23 @@ class Board:
             with self._lock:
                 if not self._members[node].may_settle:
                     return False
-                keys, patterns = self._debts[node].take()
-                if not keys and not patterns:
+                debts = self._debts[node]
+                if not debts:
                     self._apply(node, Event.SETTLED)
                     self.returned[node] = time.monotonic()
                     self._probing.discard(node)
                     return True
+                keys, patterns = debts.take()
+                bumps, renew = debts.take_bumps()
             try:
                 self._pay(link, keys, patterns)
+                _bump(link, bumps, renew)
             except BaseException:
                 with self._lock:
                     self._note(node, keys, patterns)
+                    self._debts[node].add_bumps(bumps)
+                    if renew:
+                        self._debts[node].renew()
                 raise
 
     def _pay(self, link: Link, keys: Sequence[str], patterns: Sequence[str]) -> None:
@@ -168,6 +185,14 @@ class Board:
         for pattern in patterns:
             for found in _matching(link, pattern):
                 _request(link, Remove(found), _PATIENCE)
+
+
+def _bump(link: Link, keys: Sequence[str], renew: bool) -> None:
+    """Give records new versions; a node that has lost its memory has none of them, and says so."""
+    if renew:
+        _request(link, Register(os.urandom(8), _QUARANTINE_MS, renew=True), _PATIENCE)
+    for start in range(0, len(keys), _BATCH):
+        _request(link, Bump(keys[start : start + _BATCH], RECORD_TTL_MS), _PATIENCE)
 
 
 def _dropped(link: Link | None) -> None:
@@ -190,9 +215,17 @@ def _request(link: Link, request: Any, patience: float) -> Any:
     """Send one request on a link outside the drivers' way and return its value."""
     wire = link.wires[type(request)]
     expires = time.monotonic() + patience
-    link.send_timed(wire.encode(request), expires)
     try:
-        return decode(link.endpoint.name, request, wire, link.read_timed(expires))
+        try:
+            return _exchange(link, request, wire, expires)
+        except NeedsFallback:
+            assert wire.fallback is not None
+            return _exchange(link, request, wire.fallback, expires)
     except NodeTimeout:
         link.close()
         raise
+
+
+def _exchange(link: Link, request: Any, wire: Wire, expires: float) -> Any:
+    link.send_timed(wire.encode(request), expires)
+    return decode(link.endpoint.name, request, wire, link.read_timed(expires))

@@ -21,17 +21,19 @@ PATTERN_BOUND = 100
 class Debts:
     """Hold the debts to one node. Not thread-safe: the board's lock guards it."""
 
-    __slots__ = ("_keys", "_patterns")
+    __slots__ = ("_bumps", "_keys", "_patterns", "_renew")
 
     def __init__(self) -> None:
         self._keys: set[str] = set()
         self._patterns: set[str] = set()
+        self._bumps: set[str] = set()
+        self._renew = False
 
     def __len__(self) -> int:
         return len(self._keys)
 
     def __bool__(self) -> bool:
-        return bool(self._keys or self._patterns)
+        return bool(self._keys or self._patterns or self._bumps or self._renew)
 
     def add(self, keys: Iterable[str], patterns: Iterable[str] = (), *, caches: Iterable[str] = ()) -> None:
         """Note keys and patterns; beyond a bound, those of ``caches`` (patterns too) take the place of theirs.
@@ -45,6 +47,26 @@ class Debts:
             self._keys, all_of_some = _without_members(self._keys, heads)
             self._patterns, all_of_others = _without_members(self._patterns, heads)
             self._patterns |= all_of_some | all_of_others
+
+    def add_bumps(self, keys: Iterable[str]) -> None:
+        """Note version records that missed a bump; beyond the bound, all of the node's are to become void."""
+        if not self._renew:
+            self._bumps.update(keys)
+        if len(self._bumps) > BOUND:
+            self._bumps.clear()
+            self._renew = True
+
+    def take_bumps(self) -> tuple[list[str], bool]:
+        """Return the records, and whether all are to become void, and forget them."""
+        bumps, renew = list(self._bumps), self._renew
+        self._bumps.clear()
+        self._renew = False
+        return bumps, renew
+
+    def renew(self) -> None:
+        """Note that all version records of the node are to become void."""
+        self._bumps.clear()
+        self._renew = True
 
     def take(self) -> tuple[list[str], list[str]]:
         """Return the keys and the patterns, and forget them."""

@@ -8,6 +8,7 @@ I/O itself. The blocking driver, the asyncio driver and the in-memory nodes of t
 * ``Gather``: several requests at once, one round trip in all. The outcomes come back in order, failures as
   ``TransportError`` values among them, so that one dead node costs its own requests only.
 * ``Owe``: remember that keys of a node missed a write. They are removed there before the node is used again.
+* ``OweBumps``: remember that version records of a node missed a bump, which they get before the node is used again.
 * ``Load``: call a function of the user's; its result, awaited where it is awaitable, is sent back.
 * ``Pause``: wait.
 """
@@ -19,7 +20,7 @@ from typing import Any, TypeVar
 
 from distcache_django.core.requests import Request
 
-__all__ = ["Ask", "Effect", "Gather", "Load", "Op", "Owe", "Pause", "Raised", "step"]
+__all__ = ["Ask", "Effect", "Gather", "Load", "Op", "Owe", "OweBumps", "Pause", "Raised", "step"]
 
 T = TypeVar("T")
 
@@ -54,6 +55,16 @@ class Owe:
         self.patterns = patterns
 
 
+class OweBumps:
+    """Note version records of a node that missed a bump."""
+
+    __slots__ = ("keys", "node")
+
+    def __init__(self, node: str, keys: Sequence[str]) -> None:
+        self.node = node
+        self.keys = keys
+
+
 class Load:
     """Call a function of the user's."""
 
@@ -81,7 +92,7 @@ class Raised:
         self.error = error
 
 
-Effect = Ask | Gather | Owe | Load | Pause
+Effect = Ask | Gather | Owe | OweBumps | Load | Pause
 
 #: A generator that yields effects and returns a ``T``. What is sent into it depends on the effect it yielded.
 Op = Generator[Effect, Any, T]

@@ -18,16 +18,21 @@ from typing import ClassVar
 
 __all__ = [
     "Acquire",
+    "Bump",
     "Deadline",
     "Exists",
     "Expire",
     "Fetch",
     "FetchMany",
+    "Fill",
     "Increase",
     "Inspect",
+    "Mark",
+    "Mint",
     "Persist",
     "Ping",
     "Prolong",
+    "Register",
     "Release",
     "Remove",
     "Request",
@@ -36,6 +41,7 @@ __all__ = [
     "StoreIf",
     "StoreMany",
     "TimeToLive",
+    "Unmark",
     "WireValue",
 ]
 
@@ -253,3 +259,89 @@ class Prolong(_OneKey):
         self.nonce = nonce
         self.ttl_ms = ttl_ms
         self.add = add
+
+
+class Register(Request):
+    """Agree with a node on its present incarnation: ``(incarnation, milliseconds of quarantine left)``.
+
+    A node whose memory is not the one it had (another process, or emptied), or that is to ``renew`` it, takes
+    ``incarnation``: version records of an older one are void, and for ``quarantine_ms`` its versions prove nothing,
+    because marks may have been lost.
+    """
+
+    __slots__ = ("incarnation", "quarantine_ms", "renew")
+
+    def __init__(self, incarnation: bytes, quarantine_ms: int, *, renew: bool = False) -> None:
+        self.incarnation = incarnation
+        self.quarantine_ms = quarantine_ms
+        self.renew = renew
+
+
+class _Records(Request):
+    """Change version records of one node, all in one step; they live for ``ttl_ms`` when unmarked.
+
+    The reply is ``None`` from a node to ``Register`` first.
+    """
+
+    __slots__ = ("keys", "ttl_ms")
+
+    def __init__(self, keys: Sequence[str], ttl_ms: int) -> None:
+        self.keys = keys
+        self.ttl_ms = ttl_ms
+
+
+class Mint(_Records):
+    """Make the records that are missing or void, settle expired marks: ``(records as they are now, taken)``.
+
+    With ``lease``, ``(key, nonce, milliseconds)``, also take that lease if it is free; ``taken`` tells.
+    """
+
+    __slots__ = ("lease",)
+
+    def __init__(self, keys: Sequence[str], ttl_ms: int, lease: tuple[str, bytes, int] | None = None) -> None:
+        super().__init__(keys, ttl_ms)
+        self.lease = lease
+
+
+class Mark(_Records):
+    """Put the mark ``token`` (8 bytes) on records, for ``life_ms``: ``True``. One that is there is prolonged."""
+
+    __slots__ = ("life_ms", "token")
+
+    def __init__(self, keys: Sequence[str], ttl_ms: int, token: bytes, life_ms: int) -> None:
+        super().__init__(keys, ttl_ms)
+        self.token = token
+        self.life_ms = life_ms
+
+
+class Bump(_Records):
+    """Give records new versions and take the mark ``token`` off, if any is named: ``True``.
+
+    Other marks stay. A record that nobody has asked for ceases: it is made anew, with a version never used, by
+    the first who does.
+    """
+
+    __slots__ = ("token",)
+
+    def __init__(self, keys: Sequence[str], ttl_ms: int, token: bytes = b"") -> None:
+        super().__init__(keys, ttl_ms)
+        self.token = token
+
+
+class Unmark(Bump):
+    """Take the mark ``token`` off and leave the versions as they are: ``True``."""
+
+    __slots__ = ()
+
+
+class Fill(_OneKey):
+    """Write a value, unless it is ``None``, and free the lease ``lease`` if ``nonce`` holds it: ``True``."""
+
+    __slots__ = ("lease", "nonce", "ttl_ms", "value")
+
+    def __init__(self, key: str, value: bytes | None, ttl_ms: int, lease: str, nonce: bytes) -> None:
+        super().__init__(key)
+        self.value = value
+        self.ttl_ms = ttl_ms
+        self.lease = lease
+        self.nonce = nonce

@@ -9,12 +9,12 @@ from collections.abc import AsyncGenerator, Mapping, Sequence
 from functools import partial
 from typing import Any, TypeVar
 
-from distcache_django.core.effects import Ask, Gather, Load, Op, Owe, Pause, Raised, step
+from distcache_django.core.effects import Ask, Gather, Load, Op, Owe, OweBumps, Pause, Raised, step
 from distcache_django.core.requests import Fetch, Request
 from distcache_django.exceptions import DistcacheError, NodeTimeout
 from distcache_django.transport.aiolink import AsyncLink
 from distcache_django.transport.endpoint import Endpoint
-from distcache_django.transport.health import Health, LinkBroken, OutOfTime, known_down, note_lost, report
+from distcache_django.transport.health import Health, LinkBroken, OutOfTime, known_down, note_lost, remember, report
 
 __all__ = ["AsyncDriver"]
 
@@ -182,8 +182,8 @@ class AsyncDriver:
             return await self._gather(effect.asks, links, loop, expires), expires
         left = expires - loop.time()
         outcome: object = None
-        if isinstance(effect, Owe):
-            self.health.owe(effect.node, effect.keys, effect.patterns)
+        if isinstance(effect, (Owe, OweBumps)):
+            remember(self.health, effect)
         elif isinstance(effect, Pause):
             await asyncio.sleep(effect.seconds)
             left = self.deadline

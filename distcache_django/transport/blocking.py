@@ -15,7 +15,7 @@ from collections.abc import Mapping
 from itertools import chain
 from typing import Any, TypeVar
 
-from distcache_django.core.effects import Ask, Gather, Load, Op, Owe, Pause, Raised, step
+from distcache_django.core.effects import Ask, Gather, Load, Op, Owe, OweBumps, Pause, Raised, step
 from distcache_django.core.requests import Request
 from distcache_django.exceptions import DistcacheError, NodeTimeout
 from distcache_django.transport import fanout
@@ -29,6 +29,7 @@ from distcache_django.transport.health import (
     decode,
     known_down,
     note_lost,
+    remember,
     report,
 )
 from distcache_django.transport.link import CHUNK, SMALL, Broken, Link, broken
@@ -111,8 +112,8 @@ class BlockingDriver:
         """
         if isinstance(effect, Gather):
             return fanout.gather(self, effect.asks, expires), expires
-        if isinstance(effect, Owe):
-            self.health.owe(effect.node, effect.keys, effect.patterns)
+        if isinstance(effect, (Owe, OweBumps)):
+            remember(self.health, effect)
             return None, expires
         left = expires - time.monotonic()
         outcome: object = None

@@ -150,24 +150,56 @@ def _decode_scan(reply: Any) -> tuple[int, list[str]]:
 class _Script:
     """Hold the text of one Lua file and its EVALSHA and EVAL forms."""
 
-    def __init__(self, name: str) -> None:
-        self.text = resources.files(__package__).joinpath("lua", f"{name}.lua").read_bytes()
+    def __init__(self, name: str, before: str = "") -> None:
+        self.text = b"".join(_lua(part) for part in (before, name) if part)
         self.sha = hashlib.sha1(self.text, usedforsecurity=False).hexdigest().encode()
 
     def wire(
         self,
         arguments: Callable[[Any], tuple[bytes | int, ...]],
         decode: Callable[[Any], Any] | None = None,
+        keys: Callable[[Any], Sequence[str]] = lambda request: (request.key,),
     ) -> Wire:
-        """Return the wire of requests that have one key and these arguments."""
+        """Return the wire of requests that have these keys and arguments."""
 
         def by_sha(request: Any) -> bytes:
-            return pack((b"EVALSHA", self.sha, 1, request.key, *arguments(request)))
+            named = keys(request)
+            return pack((b"EVALSHA", self.sha, len(named), *named, *arguments(request)))
 
         def by_text(request: Any) -> bytes:
-            return pack((b"EVAL", self.text, 1, request.key, *arguments(request)))
+            named = keys(request)
+            return pack((b"EVAL", self.text, len(named), *named, *arguments(request)))
 
         return Wire(by_sha, decode, fallback=Wire(by_text, decode), fallback_on=("NOSCRIPT",))
+
+
+def _lua(name: str) -> bytes:
+    return resources.files(__package__).joinpath("lua", f"{name}.lua").read_bytes()
+
+
+def _mint_keys(request: requests.Mint) -> Sequence[str]:
+    return request.keys if request.lease is None else [*request.keys, request.lease[0]]
+
+
+def _mint_arguments(request: requests.Mint) -> tuple[bytes | int, ...]:
+    lease = (b"", 0) if request.lease is None else request.lease[1:]
+    return (len(request.keys), request.ttl_ms, *lease)
+
+
+def _decode_mint(reply: Any) -> tuple[list[bytes], bool] | None:
+    return None if reply is None else (reply[1:], reply[0] == 1)
+
+
+def _several(request: Any) -> Sequence[str]:
+    keys: Sequence[str] = request.keys
+    return keys
+
+
+def _done(reply: Any) -> bool | None:
+    return None if reply is None else True
+
+
+_BUMP = _Script("bump", before="records")
 
 
 def _pipelined(_: Any) -> int:
@@ -202,6 +234,16 @@ WIRES: Mapping[type[requests.Request], Wire] = {
     requests.Acquire: _Script("acquire").wire(lambda r: (r.nonce, r.ttl_ms or 0), _decode_token),
     requests.Release: _Script("release").wire(lambda r: (r.nonce,), bool),
     requests.Prolong: _Script("prolong").wire(lambda r: (r.nonce, r.ttl_ms, int(r.add)), bool),
+    requests.Register: _Script("register", before="records").wire(
+        lambda r: (r.incarnation, r.quarantine_ms, int(r.renew)), tuple, lambda _: ()
+    ),
+    requests.Mint: _Script("mint", before="records").wire(_mint_arguments, _decode_mint, _mint_keys),
+    requests.Mark: _Script("mark", before="records").wire(lambda r: (r.life_ms, r.token, r.ttl_ms), _done, _several),
+    requests.Bump: _BUMP.wire(lambda r: (r.ttl_ms, r.token, 1), _done, _several),
+    requests.Unmark: _BUMP.wire(lambda r: (r.ttl_ms, r.token, 0), _done, _several),
+    requests.Fill: _Script("fill").wire(
+        lambda r: (r.value or b"", r.ttl_ms, r.nonce), bool, lambda r: (r.key, r.lease)
+    ),
 }
 
 

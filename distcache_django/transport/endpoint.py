@@ -10,6 +10,7 @@ from __future__ import annotations
 import asyncio
 import importlib
 import inspect
+import itertools
 import socket
 from collections.abc import Mapping
 from types import ModuleType
@@ -50,6 +51,10 @@ class Endpoint:
         self._kwargs: dict[bool, tuple[Any, dict[str, Any]]] = {}
         #: How requests travel here; drivers replace it when the server turns out to lack a command.
         self.wires: Mapping[type[Request], commands.Wire] = commands.WIRES
+        #: Changes whenever a link opens, before anything is sent on it. A server that restarts ends all links, so
+        #: what was learned of its memory holds for as long as this stays the same.
+        self.generation = 0
+        self._count = itertools.count(1).__next__
 
     def __repr__(self) -> str:
         return f"<Endpoint {self.name} {self.address}>"
@@ -79,6 +84,7 @@ class Endpoint:
         sock: socket.socket = connection._sock
         connection._sock = None
         connection._parser.on_disconnect()
+        self.generation = self._count()
         return sock
 
     async def aopen(self, timeout: float) -> tuple[asyncio.Transport, object]:
@@ -102,6 +108,7 @@ class Endpoint:
         transport: asyncio.Transport = writer.transport  # type: ignore[assignment]
         if not transport.is_reading():
             transport.resume_reading()
+        self.generation = self._count()
         return transport, writer
 
     def client(self) -> Any:

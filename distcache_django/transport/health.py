@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Sequence
 from typing import Any, Protocol
 
+from distcache_django.core.effects import Owe, OweBumps
 from distcache_django.core.requests import Fetch, Request
 from distcache_django.exceptions import NodeRefused, NodeTimeout, NodeUnreachable, TransportError
 from distcache_django.transport.commands import NOT_SERVING, ErrorReply, Wire, error_for
@@ -18,6 +19,7 @@ __all__ = [
     "decode",
     "known_down",
     "note_lost",
+    "remember",
     "report",
 ]
 
@@ -30,6 +32,9 @@ class Health(Protocol):
 
     def failed(self, node: str, reason: str, owed: Sequence[str] = ()) -> None:
         """Note that a request to ``node`` failed, so that no other waits for it, and the keys it may have missed."""
+
+    def owe_bumps(self, node: str, keys: Sequence[str]) -> None:
+        """Take a node off the requests' way until these version records of it have been bumped."""
 
     def owe(self, node: str, keys: Sequence[str], patterns: Sequence[str] = ()) -> None:
         """Note keys, and glob patterns of keys, of ``node`` that missed a write."""
@@ -51,6 +56,14 @@ class OutOfTime(NodeTimeout):
 
 class NeedsFallback(Exception):
     """Report that the server lacks the first form of a request."""
+
+
+def remember(health: Health, debt: Owe | OweBumps) -> None:
+    """Note what a node missed."""
+    if isinstance(debt, Owe):
+        health.owe(debt.node, debt.keys, debt.patterns)
+    else:
+        health.owe_bumps(debt.node, debt.keys)
 
 
 def known_down(health: Health, node: str, request: Request) -> KnownDown:

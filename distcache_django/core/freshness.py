@@ -1,0 +1,280 @@
+"""Decide whether a cached answer is as fresh as the database, at replication factor 1.
+
+Every dependency of an answer has a *version record* at its owner. The owner makes the versions: never used twice,
+compared only for equality. An answer is stored with the versions of its dependencies as they were before it was
+loaded, and is a hit only while every record has a *vote* and says exactly that. A record votes when it is of its
+node's present incarnation, the node is not in quarantine, and no writer has marked it.
+
+A link that has just opened may lead to a server that was restarted, so a node's incarnation is asked for again
+whenever one opens (``generation``). Until then nothing of the node is a vote.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Sequence
+from typing import NamedTuple
+
+from distcache_django.core.effects import Ask, Gather, Op, OweBumps
+from distcache_django.core.requests import Bump, FetchMany, Fill, Mark, Mint, Register, Remove, Request, Unmark
+from distcache_django.exceptions import TransportError
+
+__all__ = ["BYPASS", "HIT", "LOAD", "RECORD_TTL_MS", "WAIT", "Begun", "Lease", "Versions"]
+
+#: How long a record lives unless it is bumped or asked for on a miss. An answer outlives none of its records.
+RECORD_TTL_MS = 86_400_000
+_SIZE = 16  # a version: 8 bytes of incarnation, 8 of count
+_Found = list[bytes | None]  # records as they were read, in the order of the dependencies
+_TAG = b"\x0f"  # what a stored answer begins with
+
+#: The answer is there, and fresh.
+HIT = "hit"
+#: The caller holds the lease: load, then ``fill``.
+LOAD = "load"
+#: Somebody else is loading: look again soon.
+WAIT = "wait"
+#: Too few votes: load, and store nothing.
+BYPASS = "bypass"
+
+
+class Lease(NamedTuple):
+    """Be the right to load one answer: the key that stands for it, the holder's nonce, how long it lasts."""
+
+    key: str
+    nonce: bytes
+    ttl_ms: int
+
+
+class Begun(NamedTuple):
+    """Be the outcome of a look-up: what to do, the answer's payload at a hit, and the versions to store it under."""
+
+    state: str
+    payload: bytes = b""
+    versions: bytes = b""
+
+
+class _Life(NamedTuple):
+    """What is known of a node's memory, and until when (monotonic seconds) its versions prove nothing."""
+
+    generation: int
+    incarnation: bytes
+    quarantined_until: float
+
+
+class Versions:
+    """Build the Ops on the version records of one cluster; shared by threads.
+
+    ``clock`` returns monotonic seconds, ``wall`` Unix time, ``random(n)`` n random bytes; ``generation`` changes when
+    a link to a node opens; ``mark_ms`` is the life of a mark, and of a quarantine.
+    """
+
+    def __init__(
+        self,
+        owner: Callable[[str], str],
+        generation: Callable[[str], int],
+        *,
+        clock: Callable[[], float],
+        wall: Callable[[], float],
+        random: Callable[[int], bytes],
+        mark_ms: int,
+    ) -> None:
+        self._owner = owner
+        self._generation = generation
+        self._clock = clock
+        self._wall = wall
+        self._random = random
+        self._mark_ms = mark_ms
+        self._lives: dict[str, _Life] = {}
+
+    # ------------------------------------------------------------------ readers
+
+    def begin(self, key: str, records: Sequence[str], claim: Callable[[], Lease | None]) -> Op[Begun]:
+        """Look for an answer: one round trip at a hit, two at a miss.
+
+        At a miss, missing records are made and the right to load is asked for in the same round trip: the lease
+        that ``claim`` names. If it names none, a miss is ``WAIT``. Never raises for a node: an answer without votes
+        is bypassed.
+        """
+        nodes = [self._owner(record) for record in records]
+        try:
+            entry, found = yield from self._read(key, records, nodes)
+            if None not in found:
+                versions = b"".join(found)  # type: ignore[arg-type]
+                if entry is not None and self._is_current(nodes, found, versions) and entry.startswith(versions, 1):
+                    return Begun(HIT, entry[1 + len(versions) :])
+            return (yield from self._miss(key, records, nodes, found, claim))
+        except TransportError:
+            return Begun(BYPASS)
+
+    def _read(
+        self, key: str, records: Sequence[str], nodes: Sequence[str]
+    ) -> Op[tuple[bytes | None, list[bytes | None]]]:
+        """Read the answer and the records at once, and learn the incarnations that are not known."""
+        home = self._owner(key)
+        wanted: dict[str, list[str]] = {home: [key]}
+        places = []
+        for node, record in zip(nodes, records, strict=True):
+            part = wanted.setdefault(node, [])
+            places.append((node, len(part)))
+            part.append(record)
+        replies: dict[str, list[bytes | None]] = {}
+        if len(wanted) == 1:
+            replies[home] = yield Ask(home, FetchMany(wanted[home]))
+        else:
+            asks = [Ask(node, FetchMany(part)) for node, part in wanted.items()]
+            for ask, reply in zip(asks, (yield Gather(asks)), strict=True):
+                if isinstance(reply, TransportError):
+                    raise reply
+                replies[ask.node] = reply
+        found = [replies[node][place] for node, place in places]
+        unknown = {node for node, record in zip(nodes, found, strict=True) if not self._knows(node, record)}
+        if unknown:
+            yield from self._register(unknown)
+        return replies[home][0], found
+
+    def _miss(
+        self,
+        key: str,
+        records: Sequence[str],
+        nodes: Sequence[str],
+        found: _Found,
+        claim: Callable[[], Lease | None],
+    ) -> Op[Begun]:
+        lacking = [index for index, node in enumerate(nodes) if not self._votes(node, found[index])]
+        if any(self._life(nodes[i]) is None or self._is_marked(nodes[i], found[i]) for i in lacking):
+            return Begun(BYPASS)
+        lease = claim()
+        if lease is None:
+            return Begun(WAIT)
+        taken = yield from self._mint(records, nodes, found, lacking, lease)
+        if all(map(self._votes, nodes, found)):
+            return Begun(LOAD, versions=b"".join(found)) if taken else Begun(WAIT)  # type: ignore[arg-type]
+        if taken:
+            yield from self.fill(key, None, b"", 0, lease)
+        return Begun(BYPASS)
+
+    def _mint(
+        self, records: Sequence[str], nodes: Sequence[str], found: _Found, lacking: Sequence[int], lease: Lease
+    ) -> Op[bool]:
+        """Have records made, put them into ``found``, and ask for the lease; return whether it was taken."""
+        home = self._owner(lease.key)
+        parts: dict[str, list[int]] = {home: []}
+        for index in lacking:
+            parts.setdefault(nodes[index], []).append(index)
+        asks = [
+            Ask(node, Mint([records[i] for i in part], RECORD_TTL_MS, lease if node == home else None))
+            for node, part in parts.items()
+        ]
+        taken = False
+        for ask, reply in zip(asks, (yield Gather(asks)), strict=True):
+            if reply is None or isinstance(reply, TransportError):
+                self._lives.pop(ask.node, None)
+                continue
+            for index, record in zip(parts[ask.node], reply[0], strict=True):
+                found[index] = record
+            taken = taken or reply[1]
+        return taken
+
+    def drop(self, key: str) -> Op[None]:
+        """Delete an answer that cannot be read, in one round trip."""
+        try:
+            yield Ask(self._owner(key), Remove((key,)))
+        except TransportError:
+            return
+
+    def fill(self, key: str, payload: bytes | None, versions: bytes, ttl_ms: int, lease: Lease) -> Op[bool]:
+        """Store an answer under the versions of ``begin`` and free the lease; return whether it was stored.
+
+        One round trip. Without a payload the lease is freed, no more.
+        """
+        value = None if payload is None else _TAG + versions + payload
+        try:
+            yield Ask(self._owner(key), Fill(key, value, ttl_ms, lease.key, lease.nonce))
+        except TransportError:
+            return False
+        return True
+
+    # ------------------------------------------------------------------ writers
+
+    def mark(self, records: Sequence[str], token: bytes) -> Op[dict[str, TransportError]]:
+        """Mark records before COMMIT, in one round trip to all owners at once; return the failures by node.
+
+        P1 holds for a COMMIT only if there are none. A mark that is there already is prolonged.
+        """
+        return (yield from self._tell(records, lambda keys: Mark(keys, RECORD_TTL_MS, token, self._mark_ms)))
+
+    def bump(self, records: Sequence[str], token: bytes) -> Op[dict[str, TransportError]]:
+        """Give records new versions after COMMIT and take the mark ``token`` off, in one round trip.
+
+        A node that fails is owed the bump: this process does not use it before it has had it.
+        """
+        failures = yield from self._tell(records, lambda keys: Bump(keys, RECORD_TTL_MS, token))
+        for node in failures:
+            yield OweBumps(node, [record for record in records if self._owner(record) == node])
+        return failures
+
+    def unmark(self, records: Sequence[str], token: bytes) -> Op[dict[str, TransportError]]:
+        """Take the mark ``token`` off after a rollback that is known, in one round trip; elsewhere it expires."""
+        return (yield from self._tell(records, lambda keys: Unmark(keys, RECORD_TTL_MS, token)))
+
+    def _tell(
+        self, records: Sequence[str], request: Callable[[Sequence[str]], Request]
+    ) -> Op[dict[str, TransportError]]:
+        parts: dict[str, list[str]] = {}
+        for record in records:
+            parts.setdefault(self._owner(record), []).append(record)
+        failures: dict[str, TransportError] = {}
+        for _ in range(2):  # a node that has to be registered first is asked again
+            asks = [Ask(node, request(part)) for node, part in parts.items()]
+            strange = set()
+            for ask, reply in zip(asks, (yield Gather(asks)) if asks else (), strict=True):
+                if isinstance(reply, TransportError):
+                    failures[ask.node] = reply
+                elif reply is None:
+                    strange.add(ask.node)
+            if not strange:
+                break
+            yield from self._register(strange)
+            parts = {node: parts[node] for node in strange}
+        return failures
+
+    # ------------------------------------------------------------------ incarnations
+
+    def _register(self, nodes: set[str]) -> Op[None]:
+        # Taken before asking: a link that opens meanwhile may lead to a server that has been restarted since.
+        generations = {node: self._generation(node) for node in nodes}
+        asks = [Ask(node, Register(self._random(8), self._mark_ms)) for node in nodes]
+        for ask, reply in zip(asks, (yield Gather(asks)), strict=True):
+            if isinstance(reply, TransportError):
+                self._lives.pop(ask.node, None)
+                continue
+            incarnation, left_ms = reply
+            self._lives[ask.node] = _Life(generations[ask.node], incarnation, self._clock() + left_ms / 1000)
+
+    def _life(self, node: str) -> _Life | None:
+        """Return what is known of a node that may vote, ``None`` where that is nothing, or not enough."""
+        life = self._lives.get(node)
+        if life is None or life.generation != self._generation(node) or self._clock() < life.quarantined_until:
+            return None
+        return life
+
+    def _knows(self, node: str, record: bytes | None) -> bool:
+        """Return whether what is known of a node is up to date, as far as a record of it tells."""
+        life = self._lives.get(node)
+        if life is None or life.generation != self._generation(node):
+            return False
+        return record is None or record.startswith(life.incarnation)
+
+    def _votes(self, node: str, record: bytes | None) -> bool:
+        life = self._life(node)
+        return life is not None and record is not None and len(record) == _SIZE and record.startswith(life.incarnation)
+
+    def _is_current(self, nodes: Sequence[str], found: Sequence[bytes | None], versions: bytes) -> bool:
+        return len(versions) == _SIZE * len(nodes) and all(map(self._votes, nodes, found))
+
+    def _is_marked(self, node: str, record: bytes | None) -> bool:
+        """Return whether a mark is likely to be alive; if it is not, the node is asked to settle it."""
+        life = self._life(node)
+        if life is None or record is None or len(record) == _SIZE or not record.startswith(life.incarnation):
+            return False
+        deadlines = [int.from_bytes(record[at : at + 8]) for at in range(_SIZE + 1, len(record), _SIZE)]
+        return self._wall() * 1000 <= max(deadlines, default=0)

@@ -1,0 +1,77 @@
+"""Name what a cached answer depends on, and place the names in a bounded number of version records.
+
+A *dependency* is a plain string. Names are the same for every database alias and every process: a write on one
+alias ends answers read on another, which costs hits and never correctness.
+
+=============  ==========================  ==============================================
+dependency     name                        changes with
+=============  ==========================  ==============================================
+row            ``shop_product:42``         a write of that row
+field value    ``shop_product:brand_id=3``  a write of a row that has, or had, that value
+epoch          ``shop_product:*``          a write of rows that are not known one by one
+table          ``shop_product``            every write of the table
+tag            ``#pricelist``              ``invalidate("pricelist")``
+=============  ==========================  ==============================================
+
+An answer depends, for each table it reads, on rows or field values and on the epoch, or else on the table.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterable
+
+import mmh3
+
+__all__ = ["RECORD_PREFIX", "coarse", "epoch", "field", "record_key", "record_tag", "row", "table", "tag"]
+
+#: What the keys of all version records begin with: no cache's keys do, so clear() leaves them alone.
+RECORD_PREFIX = "dc:v:"
+
+_NULL = "\0"
+
+
+def row(table: str, pk: str) -> str:
+    """Return the dependency on one row; ``pk`` in its canonical form."""
+    return f"{table}:{pk}"
+
+
+def field(table: str, column: str, value: str | None) -> str:
+    """Return the dependency on the rows that have one value (in its canonical form) in a declared column."""
+    return f"{table}:{column}={_NULL if value is None else value}"
+
+
+def table(name: str) -> str:
+    """Return the dependency on every row of a table."""
+    return name
+
+
+def epoch(table: str) -> str:
+    """Return the dependency on writes whose rows are not known one by one."""
+    return f"{table}:*"
+
+
+def tag(text: str) -> str:
+    """Return the dependency on a name of the site's own."""
+    return f"#{text}"
+
+
+def coarse(tables: Iterable[str]) -> set[str]:
+    """Return what a write bumps that may have touched any row of ``tables``."""
+    return {name for table in tables for name in (table, epoch(table))}
+
+
+def record_tag(dependency: str, buckets: int) -> str | None:
+    """Return the bucket in which a dependency has its version record, ``None`` where it has one of its own.
+
+    Names share ``buckets`` records by hash, so that no flood of distinct dependencies can fill a node; two names
+    in one bucket end each other's answers, no more. Tables and epochs are few and have records of their own: each
+    ends many answers, and must not do so for a stranger.
+    """
+    if dependency[:1] != "#" and (":" not in dependency or dependency.endswith(":*")):
+        return None
+    return f"{mmh3.hash128(dependency.encode('utf-8', 'surrogatepass'), 0, True) % buckets:x}"
+
+
+def record_key(prefix: str, dependency: str, buckets: int) -> str:
+    """Return the key of a dependency's version record; ``prefix`` is that of the site."""
+    return f"{RECORD_PREFIX}{prefix}:{{{record_tag(dependency, buckets) or dependency}}}"

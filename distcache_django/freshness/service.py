@@ -1,0 +1,291 @@
+"""Serve cached answers that are as fresh as the database, and let writers say what they change.
+
+One ``Freshness`` per process and settings; ``freshness()`` returns it. Readers call ``answer``, writers ``mark``,
+``bump`` and ``unmark`` (``transactions`` does so around every COMMIT).
+"""
+
+from __future__ import annotations
+
+import logging
+import os
+import random
+import secrets
+import time
+from collections.abc import Awaitable, Callable, Collection, Sequence
+from dataclasses import dataclass, field
+from functools import lru_cache
+from typing import Any, NamedTuple, TypeVar
+
+from django.conf import settings as django_settings
+from django.core.cache.backends.base import get_key_func
+from django.core.signals import setting_changed
+
+from distcache_django.conf import DistcacheSettings, load_settings
+from distcache_django.core.effects import Load, Op, Pause
+from distcache_django.core.freshness import BYPASS, HIT, LOAD, Lease, Versions
+from distcache_django.exceptions import CodecError, DistcacheError, TransportError
+from distcache_django.freshness.dependencies import record_key, record_tag
+from distcache_django.freshness.tallies import Tallies
+from distcache_django.runtime import CacheRuntime, runtime_for
+
+__all__ = ["Attempt", "Freshness", "MarkFailed", "forget_service", "freshness"]
+
+logger = logging.getLogger("distcache_django.freshness")
+
+T = TypeVar("T")
+_FIRST_PAUSE = 0.001
+_LONGEST_PAUSE = 0.02
+_ABSENT = object()
+
+
+@dataclass(slots=True)
+class Attempt:
+    """Be one attempt to commit: its token, what it marked, and when, in monotonic seconds, before sending."""
+
+    token: bytes
+    dependencies: tuple[str, ...]
+    marked_at: float
+    records: tuple[str, ...] = field(repr=False, default=())
+
+
+class MarkFailed(DistcacheError):
+    """Report that not every dependency could be marked before COMMIT; ``attempt`` is what was marked."""
+
+    def __init__(self, attempt: Attempt, failures: dict[str, TransportError]) -> None:
+        reasons = "; ".join(f"{node}: {error.reason}" for node, error in sorted(failures.items()))
+        super().__init__(f"the cache could not be told of a write before COMMIT ({reasons})")
+        self.attempt = attempt
+        self.nodes = tuple(sorted(failures))
+
+
+class _Wanted(NamedTuple):
+    key: str
+    records: Sequence[str]
+    load: Callable[[], Any]
+    timeout: float
+
+
+class Freshness:
+    """Answer from the cache under the promise of ``FRESHNESS``; thread-safe, for all loops of the process.
+
+    ``"strong"``: an answer is never older than the last commit that had finished before the call began.
+    ``"bounded"``: at most 100 ms older, and no promise if a writer dies between COMMIT and its bump. Neither
+    promise depends on the nodes: without enough of them an answer is loaded.
+    """
+
+    def __init__(self, settings: DistcacheSettings, runtime: CacheRuntime, full_key: Callable[[str], str]) -> None:
+        self.settings = settings
+        self.enabled = settings.enabled
+        self.is_strong = settings.freshness == "strong"
+        self.runtime = runtime
+        self.tallies = Tallies()
+        self._full_key = full_key
+        self._cluster = runtime.cluster
+        self._codec = runtime.codec
+        endpoints = runtime.cluster.endpoints
+        self._versions = Versions(
+            runtime.settings.topology.owner,
+            lambda node: endpoints[node].generation,
+            clock=time.monotonic,
+            wall=time.time,
+            random=os.urandom,
+            mark_ms=round(settings.mark_timeout * 1000),
+        )
+        prefix, buckets = runtime.settings.key_prefix, settings.max_dependencies
+        self._record = lru_cache(65536)(lambda dependency: record_key(prefix, dependency, buckets))
+        self._claimed: set[str] = set()
+
+    # ------------------------------------------------------------------ readers
+
+    def answer(
+        self,
+        key: str,
+        dependencies: Sequence[str],
+        load: Callable[[], T],
+        timeout: float,
+    ) -> T:
+        """Return the answer stored under ``key``, or load it and store it for ``timeout`` seconds.
+
+        One round trip at a hit. At a miss one process loads, once, while the others wait for it: two round trips
+        more. What ``load`` raises is passed on and not stored. Dependencies are part of the answer's identity: the
+        same key with others is another answer.
+
+        :param key: tells this answer from all others; the caller's digest.
+        :param timeout: seconds; shortened at random by up to ``TTL_JITTER``.
+        """
+        result: T = self._cluster.run(self._answer(self._want(key, dependencies, load, timeout)))
+        return result
+
+    async def aanswer(
+        self, key: str, dependencies: Sequence[str], load: Callable[[], Awaitable[T] | T], timeout: float
+    ) -> T:
+        """Be ``answer`` for coroutines; what ``load`` returns is awaited if it can be."""
+        result: T = await self._cluster.arun(self._answer(self._want(key, dependencies, load, timeout)))
+        return result
+
+    def _want(self, key: str, dependencies: Sequence[str], load: Callable[[], Any], timeout: float) -> _Wanted:
+        first = dependencies[0] if dependencies else ""
+        # Next to the record of its first dependency, so that most answers take one node's reply.
+        home = record_tag(first, self.settings.max_dependencies) if first else None
+        name = f"q:{{{home}}}:{key}" if home else f"q:{key}"
+        return _Wanted(self._full_key(name), [self._record(name) for name in dependencies], load, timeout)
+
+    def _answer(self, wanted: _Wanted) -> Op[Any]:
+        key, pause, waited = wanted.key, _FIRST_PAUSE, 0.0
+        claims: list[Lease] = []
+        try:
+            while True:
+                begun = yield from self._versions.begin(key, wanted.records, lambda: self._claim(key, claims))
+                if begun.state is HIT:
+                    value = self._decode(key, begun.payload)
+                    if value is not _ABSENT:
+                        self.tallies.hit()
+                        return value
+                    yield from self._versions.drop(key)
+                    continue
+                if begun.state is LOAD:
+                    self.tallies.miss()
+                    return (yield from self._load(wanted, begun.versions, claims[0]))
+                if begun.state is BYPASS or waited > 2 * self.settings.lease:
+                    self.tallies.bypass()
+                    return (yield Load(wanted.load))
+                self.tallies.wait()
+                yield Pause(pause)
+                waited += pause
+                pause = min(pause * 1.5, _LONGEST_PAUSE)
+        finally:
+            if claims:
+                self._claimed.discard(key)
+
+    def _claim(self, key: str, claims: list[Lease]) -> Lease | None:
+        """Return the lease to ask for, ``None`` while another thread or task of this process does."""
+        if not claims:
+            if key in self._claimed:
+                return None
+            self._claimed.add(key)
+            claims.append(Lease(f"{key}:lease", secrets.token_bytes(12), round(self.settings.lease * 1000)))
+        return claims[0]
+
+    def _load(self, wanted: _Wanted, versions: bytes, lease: Lease) -> Op[Any]:
+        try:
+            value = yield Load(wanted.load)
+            payload = self._encode(value)
+        except Exception:
+            yield from self._versions.fill(wanted.key, None, b"", 0, lease)
+            raise
+        ttl_ms = round(wanted.timeout * 1000 * (1 - random.random() * self.settings.ttl_jitter))
+        yield from self._versions.fill(wanted.key, payload, versions, max(1, ttl_ms), lease)
+        return value
+
+    def _encode(self, value: Any) -> bytes:
+        encoded = self._codec.encode(value)
+        return encoded if isinstance(encoded, bytes) else b"%d" % encoded
+
+    def _decode(self, key: str, payload: bytes) -> Any:
+        try:
+            return self._codec.decode(payload)
+        except CodecError as error:
+            self.tallies.unreadable()
+            self.runtime.policy.unreadable(key, error)
+            return _ABSENT
+
+    # ------------------------------------------------------------------ writers
+
+    def mark(self, dependencies: Collection[str]) -> Attempt:
+        """Mark dependencies before COMMIT, under a fresh token; one round trip to all nodes at once.
+
+        :raises MarkFailed: if one could not be marked: after COMMIT its answers may be served old until the bump.
+        """
+        records = self._records(dependencies)
+        attempt = Attempt(secrets.token_bytes(8), tuple(dependencies), time.monotonic(), records)
+        failures = self._cluster.run(self._versions.mark(records, attempt.token))
+        if failures:
+            self.tallies.add("mark_failures")
+            raise MarkFailed(attempt, failures)
+        self.tallies.add("marks")
+        return attempt
+
+    def renew(self, attempt: Attempt) -> bool:
+        """Prolong the marks of an attempt while its COMMIT runs; return whether all were."""
+        sent = time.monotonic()
+        if self._cluster.run(self._versions.mark(attempt.records, attempt.token)):
+            return False
+        attempt.marked_at = sent
+        return True
+
+    def bump(self, dependencies: Collection[str], attempt: Attempt | None = None) -> None:
+        """End the answers that depend on these, after a COMMIT that is known; take the attempt's marks off.
+
+        One round trip. A node that cannot be reached is owed the bump: this process does not use it before.
+        """
+        records = self._records(dependencies)
+        failures = self._cluster.run(self._versions.bump(records, attempt.token if attempt else b""))
+        self.tallies.add("bumps", len(records))
+        if failures:
+            self.tallies.add("owed")
+            if attempt is None or not self.is_strong:
+                logger.error("bumps are owed to %s: others may serve old answers there", ", ".join(sorted(failures)))
+
+    def unmark(self, attempt: Attempt) -> None:
+        """Take the attempt's marks off after a rollback that is known; what cannot be reached expires."""
+        self._cluster.run(self._versions.unmark(attempt.records, attempt.token))
+        self.tallies.add("unmarks")
+
+    def counts(self) -> dict[str, int]:
+        """Return how often each thing happened in this process."""
+        return self.tallies.read()
+
+    def _records(self, dependencies: Collection[str]) -> tuple[str, ...]:
+        return tuple(dict.fromkeys(map(self._record, dependencies)))
+
+
+class _Off:
+    """Stand in where the ORM cache is off: there may be no distributed cache at all."""
+
+    enabled = False
+
+    def __init__(self, settings: DistcacheSettings) -> None:
+        self.settings = settings
+
+    def counts(self) -> dict[str, int]:
+        """Return nothing: nothing is counted."""
+        return {}
+
+
+_service: Any = None
+
+
+def freshness() -> Freshness:
+    """Return the service of this process for ``settings.DISTCACHE``; made at the first call, connects to nothing.
+
+    Where ``ENABLED`` is false, only ``enabled``, ``settings`` and ``counts`` of it can be used.
+
+    :raises InvalidDistcacheConfig: with every error of the settings.
+    """
+    global _service  # noqa: PLW0603 - made once; two threads that both make it make the same
+    service = _service
+    if service is None:
+        service = _service = _make()
+    return service  # type: ignore[no-any-return]
+
+
+def _make() -> Any:
+    settings = load_settings()
+    if not settings.enabled:
+        return _Off(settings)
+    entry: dict[str, Any] = dict(django_settings.CACHES[settings.cache])
+    entry.pop("BACKEND", None)
+    runtime = runtime_for(entry.pop("LOCATION", ""), entry)
+    make = get_key_func(entry.get("KEY_FUNCTION"))
+    prefix, version = str(entry.get("KEY_PREFIX", "")), int(entry.get("VERSION", 1))
+    return Freshness(settings, runtime, lambda key: str(make(key, prefix, version)))
+
+
+def forget_service(**kwargs: Any) -> None:
+    """Read the settings anew at the next use; receiver of ``setting_changed``."""
+    global _service  # noqa: PLW0603 - see freshness
+    if kwargs.get("setting") in {None, "DISTCACHE", "CACHES", "SECRET_KEY", "SECRET_KEY_FALLBACKS"}:
+        _service = None
+
+
+setting_changed.connect(forget_service, dispatch_uid="distcache_django.freshness")
