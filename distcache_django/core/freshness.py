@@ -15,7 +15,7 @@ from collections.abc import Callable, Sequence
 from typing import NamedTuple
 
 from distcache_django.core.effects import Ask, Gather, Op, OweBumps
-from distcache_django.core.requests import Bump, FetchMany, Fill, Mark, Mint, Register, Remove, Request, Unmark
+from distcache_django.core.requests import Bump, FetchMany, Fill, Mark, Mint, Register, Remove, Request, Store, Unmark
 from distcache_django.exceptions import TransportError
 
 __all__ = ["BYPASS", "HIT", "LOAD", "RECORD_TTL_MS", "WAIT", "Begun", "Lease", "Versions"]
@@ -99,8 +99,9 @@ class Versions:
             entry, found = yield from self._read(key, records, nodes)
             if None not in found:
                 versions = b"".join(found)  # type: ignore[arg-type]
-                if entry is not None and self._is_current(nodes, found, versions) and entry.startswith(versions, 1):
-                    return Begun(HIT, entry[1 + len(versions) :])
+                head = _head(versions)
+                if entry is not None and entry.startswith(head) and self._is_current(nodes, found, versions):
+                    return Begun(HIT, entry[len(head) :])
             return (yield from self._miss(key, records, nodes, found, claim))
         except TransportError:
             return Begun(BYPASS)
@@ -153,11 +154,11 @@ class Versions:
         return Begun(BYPASS)
 
     def _mint(
-        self, records: Sequence[str], nodes: Sequence[str], found: _Found, lacking: Sequence[int], lease: Lease
+        self, records: Sequence[str], nodes: Sequence[str], found: _Found, lacking: Sequence[int], lease: Lease | None
     ) -> Op[bool]:
-        """Have records made, put them into ``found``, and ask for the lease; return whether it was taken."""
-        home = self._owner(lease.key)
-        parts: dict[str, list[int]] = {home: []}
+        """Have records made, put them into ``found``, and ask for a lease; return whether it was taken."""
+        home = self._owner(lease.key) if lease else ""
+        parts: dict[str, list[int]] = {home: []} if lease else {}
         for index in lacking:
             parts.setdefault(nodes[index], []).append(index)
         asks = [
@@ -181,17 +182,39 @@ class Versions:
         except TransportError:
             return
 
-    def fill(self, key: str, payload: bytes | None, versions: bytes, ttl_ms: int, lease: Lease) -> Op[bool]:
+    def fill(self, key: str, payload: bytes | None, versions: bytes, ttl_ms: int, lease: Lease | None) -> Op[bool]:
         """Store an answer under the versions of ``begin`` and free the lease; return whether it was stored.
 
         One round trip. Without a payload the lease is freed, no more.
         """
-        value = None if payload is None else _TAG + versions + payload
+        value = None if payload is None else _head(versions) + payload
+        request: Request
+        if lease is not None:
+            request = Fill(key, value, ttl_ms, lease.key, lease.nonce)
+        else:
+            request = Store(key, value or b"", ttl_ms)
         try:
-            yield Ask(self._owner(key), Fill(key, value, ttl_ms, lease.key, lease.nonce))
+            yield Ask(self._owner(key), request)
         except TransportError:
             return False
         return True
+
+    def votes(self, records: Sequence[str]) -> Op[list[bytes] | None]:
+        """Return the versions of records, made where they are missing; ``None`` without a vote of each.
+
+        One round trip, two where records are missing.
+        """
+        nodes = [self._owner(record) for record in records]
+        try:
+            _, found = yield from self._read(records[0], records, nodes)
+            lacking = [index for index, node in enumerate(nodes) if not self._votes(node, found[index])]
+            if lacking and not any(
+                self._life(nodes[i]) is None or self._is_marked(nodes[i], found[i]) for i in lacking
+            ):
+                yield from self._mint(records, nodes, found, lacking, None)
+        except TransportError:
+            return None
+        return found if all(map(self._votes, nodes, found)) else None  # type: ignore[return-value]
 
     # ------------------------------------------------------------------ writers
 
@@ -278,3 +301,8 @@ class Versions:
             return False
         deadlines = [int.from_bytes(record[at : at + 8]) for at in range(_SIZE + 1, len(record), _SIZE)]
         return self._wall() * 1000 <= max(deadlines, default=0)
+
+
+def _head(versions: bytes) -> bytes:
+    """Return what an answer under these versions begins with; their number keeps longer lists apart from shorter."""
+    return b"%b%b%b" % (_TAG, (len(versions) // _SIZE).to_bytes(2), versions)

@@ -13,7 +13,7 @@ import secrets
 import time
 from collections.abc import Awaitable, Callable, Collection, Sequence
 from dataclasses import dataclass, field
-from functools import lru_cache
+from functools import lru_cache, partial
 from typing import Any, NamedTuple, TypeVar
 
 from django.conf import settings as django_settings
@@ -25,16 +25,19 @@ from distcache_django.core.effects import Load, Op, Pause
 from distcache_django.core.freshness import BYPASS, HIT, LOAD, Lease, Versions
 from distcache_django.exceptions import CodecError, DistcacheError, TransportError
 from distcache_django.freshness.dependencies import record_key, record_tag
+from distcache_django.freshness.learning import Learning
+from distcache_django.freshness.recording import Recorder, recorder
 from distcache_django.freshness.tallies import Tallies
 from distcache_django.runtime import CacheRuntime, runtime_for
 
-__all__ = ["Attempt", "Freshness", "MarkFailed", "forget_service", "freshness"]
+__all__ = ["Attempt", "Freshness", "MarkFailed", "Wanted", "forget_service", "freshness"]
 
 logger = logging.getLogger("distcache_django.freshness")
 
 T = TypeVar("T")
 _FIRST_PAUSE = 0.001
 _LONGEST_PAUSE = 0.02
+_LEASE = ":lease"
 _ABSENT = object()
 
 
@@ -58,11 +61,16 @@ class MarkFailed(DistcacheError):
         self.nodes = tuple(sorted(failures))
 
 
-class _Wanted(NamedTuple):
+class Wanted(NamedTuple):
+    """Be an answer that is looked for."""
+
     key: str
+    dependencies: Sequence[str]
     records: Sequence[str]
     load: Callable[[], Any]
     timeout: float
+    #: Where the dependencies have to be found.
+    learning: Learning | None = None
 
 
 class Freshness:
@@ -79,7 +87,7 @@ class Freshness:
         self.is_strong = settings.freshness == "strong"
         self.runtime = runtime
         self.tallies = Tallies()
-        self._full_key = full_key
+        self.full_key = full_key
         self._cluster = runtime.cluster
         self._codec = runtime.codec
         endpoints = runtime.cluster.endpoints
@@ -94,6 +102,8 @@ class Freshness:
         prefix, buckets = runtime.settings.key_prefix, settings.max_dependencies
         self._record = lru_cache(65536)(lambda dependency: record_key(prefix, dependency, buckets))
         self._claimed: set[str] = set()
+        #: The dependencies of answers that had to be found, by key.
+        self.learned: dict[str, tuple[str, ...]] = {}
 
     # ------------------------------------------------------------------ readers
 
@@ -113,29 +123,63 @@ class Freshness:
         :param key: tells this answer from all others; the caller's digest.
         :param timeout: seconds; shortened at random by up to ``TTL_JITTER``.
         """
-        result: T = self._cluster.run(self._answer(self._want(key, dependencies, load, timeout)))
+        result: T = self._cluster.run(self._answer(self.want(key, dependencies, load, timeout)))
         return result
 
     async def aanswer(
         self, key: str, dependencies: Sequence[str], load: Callable[[], Awaitable[T] | T], timeout: float
     ) -> T:
         """Be ``answer`` for coroutines; what ``load`` returns is awaited if it can be."""
-        result: T = await self._cluster.arun(self._answer(self._want(key, dependencies, load, timeout)))
+        result: T = await self._cluster.arun(self._answer(self.want(key, dependencies, load, timeout)))
         return result
 
-    def _want(self, key: str, dependencies: Sequence[str], load: Callable[[], Any], timeout: float) -> _Wanted:
+    def recorded(self, key: str, load: Callable[[], T], timeout: float) -> T:
+        """Be ``answer`` for a load whose dependencies are found from the queries it runs.
+
+        The dependencies of the last load are remembered, in this process and, as a hint, on the key's node: one
+        round trip at a hit, two at the first one in a process. While it loads, each query with dependencies not
+        met before costs one round trip more. A load that cannot be recorded in full is not stored.
+        """
+        learning = Learning(self, key, lambda recorder: lambda: recorder.run(load), timeout)
+        result: T = self._cluster.run(self._learn(learning))
+        return result
+
+    async def arecorded(self, key: str, load: Callable[[], Awaitable[T]], timeout: float) -> T:
+        """Be ``recorded`` for coroutines."""
+        learning = Learning(self, key, lambda recorder: lambda: recorder.arun(load), timeout)
+        result: T = await self._cluster.arun(self._learn(learning))
+        return result
+
+    def versions_of(self, dependencies: Sequence[str]) -> list[bytes] | None:
+        """Return the present versions of dependencies, ``None`` if one cannot be known; one round trip or two."""
+        return self._cluster.run(self._versions.votes([self._record(name) for name in dependencies]))
+
+    async def aversions_of(self, dependencies: Sequence[str]) -> list[bytes] | None:
+        """Be ``versions_of`` for coroutines."""
+        return await self._cluster.arun(self._versions.votes([self._record(name) for name in dependencies]))
+
+    def want(self, key: str, dependencies: Sequence[str], load: Callable[[], Any], timeout: float) -> Wanted:
+        """Return where an answer is and what vouches for it."""
         first = dependencies[0] if dependencies else ""
-        # Next to the record of its first dependency, so that most answers take one node's reply.
+        # Next to the record of its first dependency, so that many answers take one node's reply.
         home = record_tag(first, self.settings.max_dependencies) if first else None
         name = f"q:{{{home}}}:{key}" if home else f"q:{key}"
-        return _Wanted(self._full_key(name), [self._record(name) for name in dependencies], load, timeout)
+        records = [self._record(name) for name in dependencies]
+        return Wanted(self.full_key(name), dependencies, records, load, timeout)
 
-    def _answer(self, wanted: _Wanted) -> Op[Any]:
-        key, pause, waited = wanted.key, _FIRST_PAUSE, 0.0
+    def _learn(self, learning: Learning) -> Op[Any]:
+        wanted = yield from learning.begin()
+        return (yield from self._answer(wanted))
+
+    def _answer(self, wanted: Wanted) -> Op[Any]:
+        pause, waited = _FIRST_PAUSE, 0.0
         claims: list[Lease] = []
         try:
             while True:
-                begun = yield from self._versions.begin(key, wanted.records, lambda: self._claim(key, claims))
+                key = wanted.key
+                if (outer := recorder()) is not None:
+                    yield from self._tell(outer, wanted.dependencies)
+                begun = yield from self._versions.begin(key, wanted.records, partial(self._claim, key, claims))
                 if begun.state is HIT:
                     value = self._decode(key, begun.payload)
                     if value is not _ABSENT:
@@ -151,33 +195,53 @@ class Freshness:
                     return (yield Load(wanted.load))
                 self.tallies.wait()
                 yield Pause(pause)
+                if wanted.learning is not None:
+                    wanted = yield from wanted.learning.again()
+                    self._unclaim(claims, unless=wanted.key)
                 waited += pause
                 pause = min(pause * 1.5, _LONGEST_PAUSE)
         finally:
-            if claims:
-                self._claimed.discard(key)
+            self._unclaim(claims)
 
     def _claim(self, key: str, claims: list[Lease]) -> Lease | None:
         """Return the lease to ask for, ``None`` while another thread or task of this process does."""
         if not claims:
-            if key in self._claimed:
+            name = f"{key}{_LEASE}"
+            if name in self._claimed:
                 return None
-            self._claimed.add(key)
-            claims.append(Lease(f"{key}:lease", secrets.token_bytes(12), round(self.settings.lease * 1000)))
+            self._claimed.add(name)
+            claims.append(Lease(name, secrets.token_bytes(12), round(self.settings.lease * 1000)))
         return claims[0]
 
-    def _load(self, wanted: _Wanted, versions: bytes, lease: Lease) -> Op[Any]:
+    def _unclaim(self, claims: list[Lease], unless: str = "") -> None:
+        if claims and claims[0].key != f"{unless}{_LEASE}":
+            self._claimed.discard(claims.pop().key)
+
+    def _tell(self, outer: Recorder, dependencies: Sequence[str]) -> Op[None]:
+        """Let the answer that this one is a part of know of its dependencies, before they are used."""
+        if new := outer.missing(dependencies):
+            outer.learn(new, (yield from self._versions.votes([self._record(name) for name in new])))
+
+    def _load(self, wanted: Wanted, versions: bytes, lease: Lease) -> Op[Any]:
         try:
+            if wanted.learning is not None:
+                wanted.learning.prime(versions)
             value = yield Load(wanted.load)
-            payload = self._encode(value)
+            payload: bytes | None = self.encode(value)
         except Exception:
             yield from self._versions.fill(wanted.key, None, b"", 0, lease)
             raise
-        ttl_ms = round(wanted.timeout * 1000 * (1 - random.random() * self.settings.ttl_jitter))
-        yield from self._versions.fill(wanted.key, payload, versions, max(1, ttl_ms), lease)
+        ttl_ms = max(1, round(wanted.timeout * 1000 * (1 - random.random() * self.settings.ttl_jitter)))
+        if wanted.learning is not None:
+            place = yield from wanted.learning.place()
+            if place is not None:
+                yield from self._versions.fill(place[0], payload, place[1], ttl_ms, None)
+            payload = None
+        yield from self._versions.fill(wanted.key, payload, versions, ttl_ms, lease)
         return value
 
-    def _encode(self, value: Any) -> bytes:
+    def encode(self, value: Any) -> bytes:
+        """Return the stored form of a value."""
         encoded = self._codec.encode(value)
         return encoded if isinstance(encoded, bytes) else b"%d" % encoded
 
