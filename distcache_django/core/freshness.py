@@ -140,8 +140,8 @@ class Versions:
         found: _Found,
         claim: Callable[[], Lease | None],
     ) -> Op[Begun]:
-        lacking = [index for index, node in enumerate(nodes) if not self._votes(node, found[index])]
-        if any(self._life(nodes[i]) is None or self._is_marked(nodes[i], found[i]) for i in lacking):
+        lacking = self._lacking(nodes, found)
+        if lacking is None:
             return Begun(BYPASS)
         lease = claim()
         if lease is None:
@@ -152,6 +152,12 @@ class Versions:
         if taken:
             yield from self.fill(key, None, b"", 0, lease)
         return Begun(BYPASS)
+
+    def _lacking(self, nodes: Sequence[str], found: _Found) -> list[int] | None:
+        """Return which records have no vote yet; ``None`` where one will have none for now."""
+        lacking = [index for index, node in enumerate(nodes) if not self._votes(node, found[index])]
+        hopeless = any(self._life(nodes[i]) is None or self._is_marked(nodes[i], found[i]) for i in lacking)
+        return None if hopeless else lacking
 
     def _mint(
         self, records: Sequence[str], nodes: Sequence[str], found: _Found, lacking: Sequence[int], lease: Lease | None
@@ -207,10 +213,7 @@ class Versions:
         nodes = [self._owner(record) for record in records]
         try:
             _, found = yield from self._read(records[0], records, nodes)
-            lacking = [index for index, node in enumerate(nodes) if not self._votes(node, found[index])]
-            if lacking and not any(
-                self._life(nodes[i]) is None or self._is_marked(nodes[i], found[i]) for i in lacking
-            ):
+            if lacking := self._lacking(nodes, found):
                 yield from self._mint(records, nodes, found, lacking, None)
         except TransportError:
             return None
