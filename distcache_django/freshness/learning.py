@@ -27,10 +27,18 @@ _BOUND = 10_000
 class Learning:
     """Look for one answer whose dependencies have to be found, and keep what is found."""
 
-    def __init__(self, service: Freshness, key: str, load: Callable[[Recorder], Callable[[], Any]], timeout: float):
+    def __init__(
+        self,
+        service: Freshness,
+        key: str,
+        load: Callable[[Recorder], Callable[[], Any]],
+        timeout: float,
+        fixed: Sequence[str] = (),
+    ) -> None:
         self._service = service
         self._key = key
         self._timeout = timeout
+        self._fixed = tuple(fixed)
         self._recorder = Recorder(service, recorder())
         self._load = load(self._recorder)
         self._hint = service.full_key(f"h:{key}")
@@ -46,10 +54,10 @@ class Learning:
     def again(self) -> Op[Wanted]:
         """Return what to look for by the present hint, in one round trip: somebody else may have loaded."""
         service = self._service
-        known: Sequence[str] = ()
+        known: Sequence[str] = self._fixed
         try:
             raw = yield from service.runtime.coordinator.fetch(self._hint)
-            known = service.runtime.codec.decode(raw) if raw is not None else ()
+            known = service.runtime.codec.decode(raw) if raw is not None else self._fixed
         except (TransportError, CodecError):
             pass
         self._remember(tuple(known))
@@ -60,13 +68,15 @@ class Learning:
         size = len(versions) // max(1, len(self.dependencies))
         for index, name in enumerate(self.dependencies):
             self._recorder.versions[name] = versions[index * size : (index + 1) * size]
+        self._recorder.used.update(self._fixed)
 
     def place(self) -> Op[tuple[str, bytes] | None]:
         """Return the key and the versions to store under, ``None``: not at all. Keeps the hint up to date."""
         if self._recorder.spoiled:
             return None
         found = self._recorder.found()
-        names = tuple(found)
+        # Those that are always among them come first: the first one says on which node the answer is.
+        names = (*self._fixed, *(name for name in found if name not in self._fixed))
         if names != self.dependencies:
             self._remember(names)
             service = self._service
@@ -75,7 +85,7 @@ class Learning:
                 yield from service.runtime.coordinator.store(self._hint, value, round(self._timeout * 1000))
             except TransportError:
                 pass
-        return self._want(names).key, b"".join(found.values())
+        return self._want(names).key, b"".join(found[name] for name in names)
 
     def _remember(self, names: tuple[str, ...]) -> None:
         learned = self._service.learned

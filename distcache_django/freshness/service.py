@@ -133,20 +133,24 @@ class Freshness:
         result: T = await self._cluster.arun(self._answer(self.want(key, dependencies, load, timeout)))
         return result
 
-    def recorded(self, key: str, load: Callable[[], T], timeout: float) -> T:
+    def recorded(self, key: str, load: Callable[[], T], timeout: float, fixed: Sequence[str] = ()) -> T:
         """Be ``answer`` for a load whose dependencies are found from the queries it runs.
 
         The dependencies of the last load are remembered, in this process and, as a hint, on the key's node: one
         round trip at a hit, two at the first one in a process. While it loads, each query with dependencies not
         met before costs one round trip more. A load that cannot be recorded in full is not stored.
+
+        :param fixed: dependencies that it has in any case.
         """
-        learning = Learning(self, key, lambda recorder: lambda: recorder.run(load), timeout)
+        learning = Learning(self, key, lambda recorder: lambda: recorder.run(load), timeout, fixed)
         result: T = self._cluster.run(self._learn(learning))
         return result
 
-    async def arecorded(self, key: str, load: Callable[[], Awaitable[T]], timeout: float) -> T:
+    async def arecorded(
+        self, key: str, load: Callable[[], Awaitable[T]], timeout: float, fixed: Sequence[str] = ()
+    ) -> T:
         """Be ``recorded`` for coroutines."""
-        learning = Learning(self, key, lambda recorder: lambda: recorder.arun(load), timeout)
+        learning = Learning(self, key, lambda recorder: lambda: recorder.arun(load), timeout, fixed)
         result: T = await self._cluster.arun(self._learn(learning))
         return result
 

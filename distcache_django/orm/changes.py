@@ -1,0 +1,252 @@
+"""Say what a write touches, as dependencies: each row with its old and new declared values, or the whole table.
+
+A *target* is a table whose rows can be told apart by name. Where there is none (models of a migration, composite
+primary keys, two models with different keys on one table), and where the rows of a write are unknown or too many,
+the write is *coarse*: it ends every answer that read the table. Doubt costs hits, never correctness.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Iterator, Sequence
+from dataclasses import dataclass
+from typing import TYPE_CHECKING, Any
+
+from django.apps import apps
+from django.db import models
+from django.db.models import Field
+from django.db.models.deletion import get_candidate_relations_to_delete
+from django.db.models.expressions import Col
+from django.db.models.lookups import Exact, In, Lookup
+from django.db.models.sql.where import AND, WhereNode
+
+from distcache_django.freshness import dependencies
+from distcache_django.orm import analysis
+from distcache_django.orm.profiles import declared_columns, is_untracked
+
+if TYPE_CHECKING:
+    from django.db.models.sql import InsertQuery, Query
+
+__all__ = [
+    "MAX_ROWS",
+    "Target",
+    "all_tables",
+    "database_cascades",
+    "inserted_keys",
+    "is_tracked",
+    "named_keys",
+    "resolve_tables",
+    "target_of",
+    "touched",
+    "touched_keys",
+]
+
+#: A write of more rows than this is coarse: naming its rows would cost more than the answers are worth.
+MAX_ROWS = 64
+
+# Django 6.1's on_delete by the database: DB_CASCADE and its kin.
+_ByDatabase: Any = getattr(models, "DB_CASCADE", None) and type(models.DB_CASCADE)
+
+Row = Sequence[Any]
+
+
+@dataclass(frozen=True, slots=True)
+class Target:
+    """Be a table whose rows have names: its primary key, and the fields whose values have dependencies."""
+
+    table: str
+    pk: Field[Any, Any]
+    declared: tuple[Field[Any, Any], ...]
+
+    @property
+    def columns(self) -> tuple[str, ...]:
+        """Give the columns that say what a row's write touches: the primary key first."""
+        return (self.pk.column, *(field.column for field in self.declared))
+
+    def may_change(self, columns: Iterable[str]) -> bool:
+        """Return whether setting these columns can change a declared value: a generated one may follow any."""
+        written = set(columns)
+        return any(field.column in written or getattr(field, "generated", False) for field in self.declared)
+
+
+def is_tracked(table: str) -> bool:
+    """Return whether writes of a table are to be reported."""
+    return not is_untracked(table)
+
+
+def target_of(model: type[models.Model]) -> Target | None:
+    """Return the target that writes of a model have, or ``None`` where they can only be coarse."""
+    meta = model._meta
+    pk = meta.pk
+    if meta.apps is not apps or pk is None or getattr(pk, "column", None) is None or not analysis.is_refinable(pk):
+        return None
+    own = {field.column: field for field in (meta.concrete_model or model)._meta.local_concrete_fields}
+    columns = declared_columns(meta.db_table)
+    if not _is_only_key(meta.db_table, pk.column) or not own.keys() >= set(columns):
+        return None
+    return Target(meta.db_table, pk, tuple(own[column] for column in columns))
+
+
+def touched(target: Target, rows: Iterable[Row]) -> set[str]:
+    """Return what a write of these rows touches.
+
+    A row is as the database gave it: the primary key, a value for each declared field, and as many again where
+    the row had other values before.
+    """
+    names = {target.table}
+    for pk, *values in rows:
+        names.add(dependencies.row(target.table, _text(target.pk, pk)))
+        for position, value in enumerate(values):
+            field = target.declared[position % len(target.declared)]
+            names.add(dependencies.field(target.table, field.column, _null_or_text(field, value)))
+    return names
+
+
+def touched_keys(target: Target, keys: Iterable[str]) -> set[str]:
+    """Return what a write of rows without declared values touches; ``keys`` are canonical."""
+    return {target.table, *(dependencies.row(target.table, key) for key in keys)}
+
+
+def named_keys(query: Query, target: Target) -> list[str] | None:
+    """Return the canonical primary keys that a statement's condition is confined to, ``None`` where it is not.
+
+    There may be no row of such a key, or the rest of the condition may not hold for it.
+    """
+    return _keys_of(query.where, target.pk, query.base_table or target.table)
+
+
+def inserted_keys(query: InsertQuery, target: Target) -> list[str] | None:
+    """Return the canonical primary keys of the rows to insert, ``None`` where the database is to assign them."""
+    pk = target.pk
+    if all(field.column != pk.column for field in query.fields) or type(pk).pre_save is not Field.pre_save:
+        return None
+    return _canonical_keys(pk, (getattr(row, pk.attname) for row in query.objs))
+
+
+def database_cascades(model: type[models.Model]) -> set[str]:
+    """Return the tables whose rows the database deletes or changes by itself when rows of ``model`` go."""
+    found: set[str] = set()
+    if _ByDatabase is not None:
+        _collect_cascades(model, found, set())
+    return {table for table in found if is_tracked(table)}
+
+
+def resolve_tables(names: Iterable[str]) -> set[str]:
+    """Return the tables that a statement's text names, as models name them, and those its deletes reach.
+
+    Case, quotes and schema of a name are those of the statement. A name that no model has is returned as it is.
+    """
+    known = _tables_by_name()
+    found: set[str] = set()
+    for name in names:
+        bare = _bare(name)
+        found.update(known.get(bare, (bare,)))
+    if _ByDatabase is not None:
+        written, seen = frozenset(found), set[type[models.Model]]()
+        for model in apps.get_models(include_auto_created=True):
+            if model._meta.db_table in written:
+                _collect_cascades(model, found, seen)
+    return {table for table in found if is_tracked(table)}
+
+
+def all_tables() -> set[str]:
+    """Return the tables of all installed models that are tracked."""
+    tables = {model._meta.db_table for model in apps.get_models(include_auto_created=True)}
+    return {table for table in tables if is_tracked(table)}
+
+
+def _text(field: Field[Any, Any], value: Any) -> str:
+    return analysis.canonical_from_db(field, value)
+
+
+def _null_or_text(field: Field[Any, Any], value: Any) -> str | None:
+    return None if value is None else _text(field, value)
+
+
+def _keys_of(where: WhereNode, pk: Field[Any, Any], alias: str) -> list[str] | None:
+    """Look among conditions that must all hold: each of them alone confines the rows."""
+    if where.negated or (where.connector != AND and len(where.children) > 1):
+        return None
+    for child in where.children:
+        keys = _keys_of(child, pk, alias) if isinstance(child, WhereNode) else _keys_of_lookup(child, pk, alias)
+        if keys is not None:
+            return keys
+    return None
+
+
+def _keys_of_lookup(lookup: Any, pk: Field[Any, Any], alias: str) -> list[str] | None:
+    if not isinstance(lookup, (Exact, In)) or lookup.bilateral_transforms or not _is_column(lookup, pk, alias):
+        return None
+    values = [lookup.rhs] if isinstance(lookup, Exact) else lookup.rhs
+    return _canonical_keys(pk, values) if isinstance(values, (list, tuple, set, frozenset)) else None
+
+
+def _is_column(lookup: Lookup[Any], pk: Field[Any, Any], alias: str) -> bool:
+    left = lookup.lhs
+    return isinstance(left, Col) and left.alias == alias and left.target.column == pk.column
+
+
+def _canonical_keys(pk: Field[Any, Any], values: Iterable[Any]) -> list[str] | None:
+    keys = []
+    for value in values:
+        if value is None or hasattr(value, "resolve_expression"):
+            return None
+        keys.append(analysis.canonical(pk, value))
+    return keys
+
+
+def _collect_cascades(model: type[models.Model], found: set[str], seen: set[type[models.Model]]) -> None:
+    if model in seen:
+        return
+    seen.add(model)
+    for relation in get_candidate_relations_to_delete((model._meta.concrete_model or model)._meta):
+        on_delete = relation.field.remote_field.on_delete
+        if isinstance(on_delete, _ByDatabase):
+            found.add(relation.related_model._meta.db_table)
+            if on_delete is models.DB_CASCADE:  # type: ignore[attr-defined]  # Django 6.1
+                _collect_cascades(relation.related_model, found, seen)
+
+
+def _bare(name: str) -> str:
+    """Return the last part of a name that may have a schema, without quotes, in lower case."""
+    return name.rpartition(".")[2].strip('"`[]').lower()
+
+
+class _Registry:
+    """Hold what is looked up by table, made anew when the registry of models changes."""
+
+    models: object = None
+    by_name: dict[str, set[str]]
+    keys: dict[str, set[str]]
+
+    def refresh(self) -> None:
+        # The registry keeps this list until a model is added, so its identity says whether ours is still right.
+        current = apps.get_models(include_auto_created=True)
+        if self.models is current:
+            return
+        by_name: dict[str, set[str]] = {}
+        keys: dict[str, set[str]] = {}
+        for model in current:
+            table = model._meta.db_table
+            by_name.setdefault(_bare(table), set()).add(table)
+            keys.setdefault(table, set()).update(_key_columns(model))
+        self.by_name, self.keys = by_name, keys
+        self.models = current
+
+
+_registry = _Registry()
+
+
+def _key_columns(model: type[models.Model]) -> Iterator[str]:
+    pk = model._meta.pk
+    yield getattr(pk, "column", None) or "composite"
+
+
+def _tables_by_name() -> dict[str, set[str]]:
+    _registry.refresh()
+    return _registry.by_name
+
+
+def _is_only_key(table: str, column: str) -> bool:
+    """Return whether every model on a table has this primary key: rows are named by it."""
+    _registry.refresh()
+    return _registry.keys.get(table) == {column}

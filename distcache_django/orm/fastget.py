@@ -1,0 +1,321 @@
+"""Answer ``Model.objects.get(pk=…)`` without compiling SQL.
+
+Building a queryset and its SQL is most of what a cached ``get`` would cost. For the plain case, that is equality of
+columns on a queryset that nothing was done to, the key and the dependencies follow from the arguments alone. What is
+stored are the row's values in the order of the model's columns, after Django's converters, or that there is no row;
+the instance is made by ``Model.from_db``, as ever. Everything else takes the usual way (see ``reads``), and so does
+whatever is not certainly the same: other lookups, types of values that Django would convert, querysets and fields
+with methods of their own.
+"""
+
+from __future__ import annotations
+
+import functools
+import hashlib
+import uuid
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from dataclasses import dataclass
+from typing import Any, Final
+
+from django.conf import settings
+from django.core.signals import setting_changed
+from django.db import connections, models
+from django.db.models import Model, QuerySet, query
+from django.db.models.query import MAX_GET_RESULTS, ModelIterable
+from django.db.models.query_utils import Q
+from django.db.models.sql import Query
+
+from distcache_django.freshness import dependencies
+from distcache_django.freshness.service import freshness
+from distcache_django.orm import fingerprint
+from distcache_django.orm.analysis import canonical
+from distcache_django.orm.options import QueryOptions, forbid, is_forbidden, lifetime, said_by, with_options
+from distcache_django.orm.profiles import Profile, declared_columns, profile_of
+from distcache_django.orm.reads import may_ask
+
+__all__ = ["wrap_get"]
+
+Get = Callable[..., Any]
+_Values = list[Any] | None
+
+_INTEGERS: Final = (
+    models.AutoField, models.BigAutoField, models.SmallAutoField, models.IntegerField, models.BigIntegerField,
+    models.SmallIntegerField, models.PositiveIntegerField, models.PositiveBigIntegerField,
+    models.PositiveSmallIntegerField,
+)  # fmt: skip
+_TEXTS: Final = (models.CharField, models.TextField, models.SlugField, models.EmailField, models.URLField)
+#: Where text is equal only to itself: elsewhere a collation may find other rows than the ones the writer names.
+_EXACT_TEXT: Final = frozenset({"postgresql", "sqlite"})
+#: What a query knows that makes no difference to get(): it clears the order, and options are ours.
+_HARMLESS: Final = frozenset(
+    {"model", "alias_cols", "distcache", "order_by", "extra_order_by", "used_aliases", "filter_is_sticky"}
+)
+#: Methods that get() relies on: where a class has one of its own, it may filter.
+_RELIED_ON: Final = (
+    "filter", "_filter_or_exclude", "_filter_or_exclude_inplace", "order_by", "_chain", "_clone", "_fetch_all",
+    "__len__", "__iter__", "iterator", "using",
+)  # fmt: skip
+
+
+class _Several(Exception):  # noqa: N818 - carries an outcome past the cache, which stores none for it
+    """Say how many rows there are where get() wants one."""
+
+    def __init__(self, number: int) -> None:
+        super().__init__()
+        self.number = number
+
+
+@dataclass(frozen=True, slots=True)
+class _Column:
+    """Be a column that a get() may ask for, and the one type of values that needs no thought."""
+
+    name: str
+    kind: type
+    is_key: bool
+
+
+@dataclass(frozen=True, slots=True)
+class _Plan:
+    """Be what a get() of one model through one alias needs to know."""
+
+    table: str
+    prefix: str
+    attnames: tuple[str, ...]
+    columns: Mapping[str, _Column]
+    declared: frozenset[str]
+    epoch: str
+
+
+def wrap_get(original: Get) -> Get:
+    """Return a ``QuerySet.get`` that answers the plain case of cached models without compiling SQL.
+
+    A ``get`` that is not cached costs about a microsecond more; a cached one makes one round trip to the nodes.
+    """
+
+    @functools.wraps(original)
+    def get(self: QuerySet[Any, Any], *args: Any, **kwargs: Any) -> Any:
+        own = said_by(self.query) or _inherited(self)
+        profile = profile_of(self.model)
+        options = profile if own is None else own.within(profile)
+        if options is None or is_forbidden():
+            return original(self, *args, **kwargs)
+        if "get" in options.ops:
+            lookups = _lookups(args, kwargs)
+            if lookups is not None and _is_plain(self):
+                asked = _ask(self, lookups)
+                if asked is not None:
+                    return _get(self, asked, options, own, functools.partial(_rows, self, args, kwargs))
+        return original(_ready(self, own, options), *args, **kwargs)
+
+    return get
+
+
+def _inherited(queryset: QuerySet[Any, Any]) -> QueryOptions | None:
+    """Return the options of the queryset that made the instance whose relation this queryset follows."""
+    instance = queryset._hints.get("instance") if queryset._hints else None
+    return getattr(instance._state, "distcache", None) if isinstance(instance, Model) else None
+
+
+def _ready(
+    queryset: QuerySet[Any, Any], own: QueryOptions | None, options: QueryOptions | Profile
+) -> QuerySet[Any, Any]:
+    """Return the queryset to get from the usual way, where a get() is a fetch of at most 21 rows."""
+    if "get" in options.ops and "fetch" not in options.ops:
+        own = QueryOptions(options.timeout, options.ops | {"fetch"})
+    return queryset if own is None or own is queryset.query.distcache else with_options(queryset, own)
+
+
+def _lookups(args: tuple[Any, ...], kwargs: Mapping[str, Any]) -> Mapping[str, Any] | None:
+    """Return the lookups of a get() as a mapping, ``None`` where they are more than equalities joined by AND."""
+    if not args:
+        return kwargs or None
+    if kwargs or len(args) != 1:
+        return None
+    condition = args[0]
+    if type(condition) is not Q or condition.negated or condition.connector != Q.AND:
+        return None
+    found = {child[0]: child[1] for child in condition.children if type(child) is tuple}
+    return found if found and len(found) == len(condition.children) else None
+
+
+@dataclass(frozen=True, slots=True)
+class _Asked:
+    """Be a get() that the cache can answer: through which alias, under which key, and what the answer depends on."""
+
+    using: str
+    plan: _Plan
+    key: str
+    dependencies: tuple[str, ...]
+
+
+def _ask(queryset: QuerySet[Any, Any], lookups: Mapping[str, Any]) -> _Asked | None:
+    using = queryset.db
+    plan = _plan(queryset.model, using)
+    if plan is None or not may_ask(connections[using], using):
+        return None
+    parts: list[str] = []
+    depends = None
+    for name, value in lookups.items():
+        column = plan.columns.get(name)
+        if column is None or type(value) is not column.kind:
+            return None
+        parts.append(f"{column.name}={value!r}")
+        if column.is_key:
+            depends = dependencies.row(plan.table, canonical(value))
+        elif depends is None and column.name in plan.declared:
+            depends = dependencies.field(plan.table, column.name, canonical(value))
+    if depends is None:
+        return None
+    parts.sort()
+    return _Asked(using, plan, _digest(plan.prefix + "&".join(parts)), (depends, plan.epoch))
+
+
+def _digest(text: str) -> str:
+    return hashlib.blake2b(text.encode("utf-8", "surrogatepass"), digest_size=16).hexdigest()
+
+
+def _get(
+    queryset: QuerySet[Any, Any],
+    asked: _Asked,
+    options: QueryOptions | Profile,
+    own: QueryOptions | None,
+    load: Callable[[], _Values],
+) -> Any:
+    model = queryset.model
+    try:
+        values = freshness().answer(asked.key, asked.dependencies, load, lifetime(options))
+    except _Several as several:
+        # Django's words, which are part of what a caller sees.
+        number = several.number if several.number < MAX_GET_RESULTS else f"more than {MAX_GET_RESULTS - 1}"
+        name = model._meta.object_name
+        raise model.MultipleObjectsReturned(f"get() returned more than one {name} -- it returned {number}!") from None
+    if values is None:
+        raise model.DoesNotExist(f"{model._meta.object_name} matching query does not exist.")
+    instance = _from_db(queryset)(asked.using, asked.plan.attnames, values)
+    if own is not None:
+        instance._state.distcache = own
+    return instance
+
+
+def _from_db(queryset: QuerySet[Any, Any]) -> Callable[..., Any]:
+    mode = getattr(queryset, "_fetch_mode", None)
+    # Private to Django, and what its own iterables call from 6.1 on: it knows how to pass a fetch mode.
+    return queryset.model.from_db if mode is None else query._get_from_db(queryset.model, mode)
+
+
+def _rows(queryset: QuerySet[Any, Any], args: tuple[Any, ...], kwargs: Mapping[str, Any]) -> _Values:
+    """Return the values of the one row that a plain get() finds in the database, ``None`` where there is none."""
+    with forbid():
+        found = queryset.filter(*args, **kwargs).order_by()
+        found.query.set_limits(high=MAX_GET_RESULTS)
+        rows = list(found.query.get_compiler(using=queryset.db).results_iter())
+    if len(rows) > 1:
+        raise _Several(len(rows))
+    return list(rows[0]) if rows else None
+
+
+# ------------------------------------------------------------------ plain querysets
+
+
+def _is_plain(queryset: QuerySet[Any, Any]) -> bool:
+    """Return whether nothing was done to a queryset that a get() would see."""
+    if (
+        queryset._iterable_class is not ModelIterable
+        or queryset._prefetch_related_lookups
+        or queryset._known_related_objects
+        or queryset._for_write
+        or queryset._fields is not None
+        or not _is_plain_class(type(queryset))
+    ):
+        return False
+    mode = getattr(queryset, "_fetch_mode", None)  # since Django 6.1
+    if mode is not None and mode.track_peers:
+        return False
+    return _is_plain_query(queryset.query)
+
+
+def _is_plain_query(query: Query) -> bool:
+    # Whatever is set on a query and is neither empty nor the class's default has a meaning: one that a later
+    # version of Django adds too.
+    if type(query) is not Query:
+        return False
+    for name, value in query.__dict__.items():
+        if value and name not in _HARMLESS and value != getattr(Query, name, None):
+            return False
+    return True
+
+
+@functools.cache
+def _is_plain_class(queryset_class: type[QuerySet[Any, Any]]) -> bool:
+    return all(getattr(queryset_class, name) is getattr(QuerySet, name) for name in _RELIED_ON)
+
+
+# ------------------------------------------------------------------ plans
+
+
+@functools.cache
+def _plan(model: type[Model], using: str) -> _Plan | None:
+    """Return what is known of a model in a database, ``None`` where its instances need the usual way."""
+    meta = model._meta
+    concrete = meta.concrete_model
+    if concrete is None or concrete._meta.parents or len(meta.pk_fields) > 1:
+        return None
+    if not all(map(_is_stock, meta.concrete_fields)):
+        return None
+    connection = connections[using]
+    columns = dict(_columns(meta.concrete_fields, exact_text=connection.vendor in _EXACT_TEXT))
+    if meta.pk.attname in columns:
+        columns["pk"] = columns[meta.pk.attname]
+    return _Plan(
+        meta.db_table,
+        f"get:{using}:{meta.label}:{fingerprint.schema_digest(model)}:{settings.USE_TZ}:{connection.timezone_name}:",
+        tuple(field.attname for field in meta.concrete_fields),
+        columns,
+        frozenset(declared_columns(meta.db_table)),
+        dependencies.epoch(meta.db_table),
+    )
+
+
+def _is_stock(field: models.Field[Any, Any]) -> bool:
+    """Return whether a value is read as Django reads it: others may decrypt it, or return what cannot be stored."""
+    convert = getattr(type(field), "from_db_value", None)
+    return convert is None or convert.__module__.startswith("django.")
+
+
+def _columns(fields: Sequence[models.Field[Any, Any]], *, exact_text: bool) -> Iterator[tuple[str, _Column]]:
+    for field in fields:
+        kind = _kind(field, exact_text=exact_text)
+        if kind is not None:
+            column = _Column(field.column, kind, field.primary_key)
+            yield field.attname, column
+            yield field.name, column
+            if field.remote_field is not None:  # as the other side of a one-to-one relation asks
+                yield f"{field.name}__{field.target_field.name}", column
+
+
+def _kind(field: models.Field[Any, Any], *, exact_text: bool) -> type | None:
+    """Return the type of values of a field that are compared as they are, ``None`` where there is none."""
+    target = field
+    while isinstance(target, models.ForeignKey):
+        if type(target) not in {models.ForeignKey, models.OneToOneField}:
+            return None
+        target = target.target_field
+    lookup = target.get_lookup("exact")
+    if lookup is None or not lookup.__module__.startswith("django.db."):
+        return None
+    if type(target) in _INTEGERS:
+        return int
+    if type(target) is models.UUIDField:
+        return uuid.UUID
+    if type(target) in _TEXTS and exact_text and getattr(target, "db_collation", None) is None:
+        return str
+    return None
+
+
+def _forget(**kwargs: Any) -> None:
+    """Plan anew at the next use; receiver of ``setting_changed``."""
+    if kwargs.get("setting") in {"CACHES", "DATABASES", "DISTCACHE", "INSTALLED_APPS", "TIME_ZONE", "USE_TZ"}:
+        _plan.cache_clear()
+
+
+setting_changed.connect(_forget, dispatch_uid="distcache_django.orm.fastget")

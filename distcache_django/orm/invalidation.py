@@ -1,0 +1,123 @@
+"""Say what an answer depends on by naming it, and end all answers that depend on something."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterable
+from typing import Any
+
+from django.core.exceptions import EmptyResultSet
+from django.db import DEFAULT_DB_ALIAS, router
+from django.db.models import Model, QuerySet
+
+from distcache_django.freshness import dependencies as names
+from distcache_django.freshness import transactions
+from distcache_django.freshness.service import freshness
+from distcache_django.orm import analysis
+from distcache_django.orm.profiles import declared_columns
+from distcache_django.orm.sql import tables_read
+
+__all__ = ["Named", "dependencies_of", "invalidate", "tables_of"]
+
+#: What ``depends_on`` may hold: models, instances, querysets, tags, and functions of the call that return such.
+Named = type[Model] | Model | QuerySet[Any, Any] | str | Callable[..., Any]
+
+
+def tables_of(model: type[Model]) -> set[str]:
+    """Return the tables in which the rows of a model are: its own and its parents'."""
+    models = [model, *model._meta.all_parents]
+    return {each._meta.concrete_model._meta.db_table for each in models}  # type: ignore[union-attr]
+
+
+def dependencies_of(named: Iterable[Named], *args: Any, **kwargs: Any) -> tuple[str, ...]:
+    """Return the dependencies that ``depends_on`` names, for a call with these arguments.
+
+    A model stands for all of its rows, an instance for its row, a queryset for the rows it would find, a string for
+    a tag; a function is called with the arguments and returns one of these or several.
+
+    :raises TypeError: for anything else.
+    """
+    found: dict[str, None] = {}
+    for each in named:
+        found.update(dict.fromkeys(_dependencies(each, args, kwargs)))
+    return tuple(found)
+
+
+def _dependencies(named: Any, args: tuple[Any, ...], kwargs: dict[str, Any]) -> Iterable[str]:
+    if isinstance(named, str):
+        return (names.tag(named),)
+    if isinstance(named, type) and issubclass(named, Model):
+        return sorted(tables_of(named))
+    if isinstance(named, Model):
+        return _rows_of(named)
+    if isinstance(named, QuerySet):
+        return _queryset_dependencies(named)
+    if callable(named):
+        made = named(*args, **kwargs)
+        several = made if isinstance(made, (list, tuple, set, frozenset)) else (made,)
+        return dependencies_of(several)
+    raise TypeError(f"depends_on cannot hold {named!r}: name models, instances, querysets, tags or functions")
+
+
+def _rows_of(instance: Model) -> list[str]:
+    if instance.pk is None:
+        raise TypeError(f"depends_on cannot hold a {instance._meta.label} that is not saved")
+    key = analysis.canonical(instance._meta.pk.get_prep_value(instance.pk))
+    tables = sorted(tables_of(type(instance)))
+    return [name for table in tables for name in (names.row(table, key), names.epoch(table))]
+
+
+def _queryset_dependencies(queryset: QuerySet[Any, Any]) -> Iterable[str]:
+    try:
+        sql, _ = queryset.query.get_compiler(using=queryset.db).as_sql()
+    except EmptyResultSet:
+        return sorted(tables_of(queryset.model))
+    return sorted(analysis.dependencies(queryset.query, sql, declared_columns) or tables_read(sql))
+
+
+def invalidate(*named: type[Model] | Model | QuerySet[Any, Any] | str, using: str | None = None) -> None:
+    """End every cached answer that depends on what is named; the next reads load anew.
+
+    An instance stands for its row and for the lists its values put it into, a model for its table, a queryset for the
+    tables it reads, a string for a tag. In an open transaction this happens at its COMMIT, and not at all when it is
+    rolled back. One round trip.
+
+    :param using: the alias whose transaction counts; where models are written, if it is not named.
+    :raises TypeError: for anything else.
+    """
+    if not freshness().enabled:
+        return
+    for each in named:
+        with transactions.writing(using or _written_through(each), _bumped_by(each)):
+            pass
+
+
+def _written_through(named: Any) -> str:
+    model = named if isinstance(named, type) else named.model if isinstance(named, QuerySet) else type(named)
+    if isinstance(model, type) and issubclass(model, Model):
+        return str(router.db_for_write(model))
+    return DEFAULT_DB_ALIAS
+
+
+def _bumped_by(named: Any) -> set[str]:
+    if isinstance(named, str):
+        return {names.tag(named)}
+    if isinstance(named, type) and issubclass(named, Model):
+        return names.coarse(tables_of(named))
+    if isinstance(named, Model):
+        return {*_rows_of(named), *_values_of(named), *tables_of(type(named))} - {
+            names.epoch(table) for table in tables_of(type(named))
+        }
+    if isinstance(named, QuerySet):
+        tables = {name for name in _queryset_dependencies(named) if ":" not in name}
+        return names.coarse(tables | tables_of(named.model))
+    raise TypeError(f"invalidate() cannot take {named!r}: name models, instances, querysets or tags")
+
+
+def _values_of(instance: Model) -> set[str]:
+    found = set()
+    for field in instance._meta.concrete_fields:
+        table = field.model._meta.db_table
+        if field.column in declared_columns(table):
+            value = field.get_prep_value(getattr(instance, field.attname))
+            found.add(names.field(table, field.column, None if value is None else analysis.canonical(value)))
+    return found

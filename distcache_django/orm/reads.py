@@ -1,0 +1,213 @@
+"""Answer the ORM's reads from the cache, below Django's converters.
+
+``SQLCompiler.execute_sql`` is where every queryset reads rows. It is compiled here as always, so that the compiler
+knows its columns, converters and annotations; only the rows come from the cache. Everything above (converters, model
+instances, signals, prefetching, named tuples) is Django's own and cannot tell the difference.
+
+A query goes to the database as ever when it is not to be cached, when what it depends on cannot be known, when it
+locks or explains, when it streams (``iterator()``), and while the connection's transaction has written or looks at an
+older state than the versions do.
+"""
+
+from __future__ import annotations
+
+import time
+from asyncio import _get_running_loop
+from collections.abc import Callable, Collection, Iterable, Sequence
+from functools import partial
+from typing import TYPE_CHECKING, Any, Protocol, cast
+
+from django.core.exceptions import EmptyResultSet
+from django.db.models import Value
+from django.db.models.sql.constants import GET_ITERATOR_CHUNK_SIZE, MULTI, SINGLE
+
+from distcache_django.freshness.recording import note, recorder, spoil
+from distcache_django.freshness.service import freshness
+from distcache_django.freshness.transactions import may_use_cache
+from distcache_django.orm import analysis, fingerprint
+from distcache_django.orm.options import QueryOptions, choose, lifetime
+from distcache_django.orm.profiles import Profile, declared_columns
+
+if TYPE_CHECKING:
+    from django.db.backends.base.base import BaseDatabaseWrapper
+    from django.db.models.sql import Query
+    from django.db.models.sql.compiler import SQLCompiler
+
+__all__ = ["MAX_ROWS", "may_ask", "wrap_execute_sql"]
+
+#: Answers of more rows than this are not stored: they would cost the nodes more than they save the database.
+MAX_ROWS = 10_000
+# A query with too large an answer is not asked for again for this many seconds: its readers would all wait for the
+# one who loads, and then load themselves.
+_TOO_LARGE_FOR = 60.0
+_MAX_REMEMBERED = 1024
+_UNKNOWN = "what a query depends on is not known"
+
+Rows = list[tuple[Any, ...]]
+Compiled = tuple[str, Sequence[Any]]
+
+
+class ExecuteSql(Protocol):
+    """Be ``SQLCompiler.execute_sql``."""
+
+    def __call__(
+        self, compiler: SQLCompiler, result_type: str, chunked_fetch: bool = ..., chunk_size: int = ..., /
+    ) -> Any:
+        """Run the query and return what ``result_type`` asks for."""
+
+
+class _TooLarge(Exception):  # noqa: N818 - no error: it carries an answer past the cache
+    """Carry an answer past the cache that is not to be stored."""
+
+    def __init__(self, rows: Rows) -> None:
+        super().__init__()
+        self.rows = rows
+
+
+def wrap_execute_sql(original: ExecuteSql) -> Callable[..., Any]:
+    """Return an ``execute_sql`` that takes rows from the cache where it may, and calls ``original`` elsewhere.
+
+    A query that is not cached costs half a microsecond more; a cached answer one round trip to the nodes, in
+    parallel. With the nodes down the original runs, after at most one deadline.
+    """
+
+    def execute_sql(
+        self: SQLCompiler,
+        result_type: str = MULTI,
+        chunked_fetch: bool = False,
+        chunk_size: int = GET_ITERATOR_CHUNK_SIZE,
+    ) -> Any:
+        if not chunked_fetch and result_type in _READS:
+            options = choose(self.query) if result_type == MULTI else choose(_asked(self.query))
+            if options is not None and _op(self.query, result_type) in options.ops and _may_answer(self):
+                return _answer(partial(original, self, result_type, False, chunk_size), self, result_type, options)
+        if recorder() is not None:
+            _note(self, result_type)
+        return original(self, result_type, chunked_fetch, chunk_size)
+
+    return execute_sql
+
+
+_READS = (MULTI, SINGLE)
+
+
+def _asked(query: Query) -> Query:
+    """Return the query that carries the options: an aggregation over a subquery is a new one around it."""
+    return getattr(query, "inner_query", query)
+
+
+def _op(query: Query, result_type: str) -> str:
+    """Return which of ``ops`` a query is; a ``get()`` makes itself a fetch (see fastget)."""
+    if result_type == MULTI:
+        return "fetch"
+    annotations = query.annotation_select
+    if len(annotations) == 1:
+        name, expression = next(iter(annotations.items()))
+        if name == "__count":
+            return "count"
+        if name == "a" and isinstance(expression, Value):  # what Query.exists() selects
+            return "exists"
+    return "aggregate"
+
+
+def _may_answer(compiler: SQLCompiler) -> bool:
+    query = compiler.query
+    if query.select_for_update or query.explain_info is not None:
+        return False
+    # An UPDATE over several tables first selects the keys of its rows: what a write is based on is never cached.
+    return "related_updates" not in query.__dict__ and may_ask(compiler.connection, compiler.using)
+
+
+def may_ask(connection: BaseDatabaseWrapper, using: str) -> bool:
+    """Return whether an answer for this connection may come from the cache, or go there, right now.
+
+    In a transaction that must be rolled back, and on an event loop, Django refuses to query; so it shall.
+    """
+    return (
+        freshness().enabled and not connection.needs_rollback and _get_running_loop() is None and may_use_cache(using)
+    )
+
+
+def _answer(run: Callable[[], Any], compiler: SQLCompiler, result_type: str, options: QueryOptions | Profile) -> Any:
+    compiled = _compile(compiler)
+    if compiled is None:
+        return run()
+    dependencies = analysis.dependencies(compiler.query, compiled[0], declared_columns)
+    if dependencies is None:
+        spoil(_UNKNOWN)
+        return _run(run, compiler, compiled)
+    ordered = _in_order(dependencies)
+    key = _key(compiler, compiled, result_type)
+    if _too_large.get(key, 0.0) > time.monotonic():
+        note(ordered)
+        return _run(run, compiler, compiled)
+    try:
+        rows = freshness().answer(
+            key, ordered, lambda: _rows(_run(run, compiler, compiled), result_type), lifetime(options)
+        )
+    except _TooLarge as answer:
+        _remember(key)
+        rows = answer.rows
+    if result_type == SINGLE:
+        return rows[0] if rows else None
+    return [rows] if rows else []
+
+
+def _note(compiler: SQLCompiler, result_type: str) -> None:
+    """Tell the answer that is being loaded what it depends on, before a query that is not cached itself."""
+    if result_type not in _READS:
+        spoil("it is loaded by code that writes")
+    elif not _may_answer(compiler):
+        spoil("a query cannot be cached in this transaction, or locks rows")
+    elif (compiled := _compile(compiler)) is not None:
+        dependencies = analysis.dependencies(compiler.query, compiled[0], declared_columns)
+        if dependencies is None:
+            spoil(_UNKNOWN)
+        else:
+            note(_in_order(dependencies))
+
+
+def _compile(compiler: SQLCompiler) -> Compiled | None:
+    """Return SQL and parameters, ``None`` where Django knows without a query that there are no rows."""
+    try:
+        sql, params = compiler.as_sql()
+    except EmptyResultSet:
+        return None
+    return (sql, params) if sql else None
+
+
+def _in_order(dependencies: Collection[str]) -> tuple[str, ...]:
+    """Return dependencies in the same order in every process, those of rows and values before their tables'."""
+    return tuple(sorted(dependencies, reverse=True))
+
+
+def _key(compiler: SQLCompiler, compiled: Compiled, result_type: str) -> str:
+    # How many of the columns are the answer is not in the SQL: DISTINCT adds those that it is ordered by.
+    return f"{fingerprint.query_key(compiler, *compiled)}:{result_type}:{compiler.col_count}"
+
+
+def _run(run: Callable[[], Any], compiler: SQLCompiler, compiled: Compiled) -> Any:
+    """Run the original ``execute_sql`` on what is compiled already, which is faster and cannot differ."""
+    compiler.as_sql = lambda: compiled  # type: ignore[method-assign, assignment]  # on this object, for this call
+    try:
+        return run()
+    finally:
+        del compiler.as_sql
+
+
+def _rows(result: Any, result_type: str) -> Rows:
+    if result_type == SINGLE:
+        return [result] if result else []
+    rows = [row for chunk in cast("Iterable[Rows]", result) for row in chunk]
+    if len(rows) > MAX_ROWS:
+        raise _TooLarge(rows)
+    return rows
+
+
+_too_large: dict[str, float] = {}
+
+
+def _remember(key: str) -> None:
+    if len(_too_large) >= _MAX_REMEMBERED:
+        _too_large.clear()
+    _too_large[key] = time.monotonic() + _TOO_LARGE_FOR

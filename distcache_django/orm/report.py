@@ -1,0 +1,153 @@
+"""Run one statement of a compiler so that what it touches is reported, before anybody can see the change.
+
+Three ways, the cheapest that is exact:
+
+- *known*: everything is known before the statement runs. It runs as Django made it.
+- *returned*: the statement returns the rows it wrote, and what they held before, along with what Django asks for.
+- *locked*: the rows are read under a lock first, where the database cannot return what they held.
+
+Where the rows are found only while the statement runs, it runs in a transaction of its own if there is none: rows are
+marked between the statement and its COMMIT. Django's results, row counts and exceptions stay as they are.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterable, Iterator
+from contextlib import contextmanager, nullcontext
+from dataclasses import dataclass, field
+from typing import TYPE_CHECKING, Any, TypeVar
+
+from django.db import Error, transaction
+
+from distcache_django.freshness import dependencies, transactions
+from distcache_django.orm import capture
+from distcache_django.orm.changes import MAX_ROWS, Row, Target, touched
+
+if TYPE_CHECKING:
+    from django.db.backends.base.base import BaseDatabaseWrapper
+
+__all__ = ["Report", "run_known", "run_reported"]
+
+R = TypeVar("R")
+
+
+@dataclass(slots=True)
+class Report:
+    """Be how one write is reported.
+
+    ``known`` is what it touches if that is known beforehand. Else ``target`` is set, and ``returned`` are the columns
+    that the statement is to return, ``condition`` that of the rows to read under a lock first; there is one of the
+    two at least. ``also`` is touched besides: what the database changes in other tables.
+    """
+
+    connection: BaseDatabaseWrapper
+    table: str
+    abilities: capture.Abilities
+    target: Target | None = None
+    also: frozenset[str] = frozenset()
+    known: set[str] | None = None
+    returned: str = ""
+    condition: tuple[str, tuple[Any, ...]] | None = None
+    is_bounded: bool = False
+    changes_declared: bool = False
+    locked: list[Row] = field(default_factory=list)
+
+    def coarse(self) -> set[str]:
+        """Return what is touched when the rows are not known."""
+        return dependencies.coarse({self.table}) | self.also
+
+    def statement(self, *, is_returning: bool) -> capture.Statement:
+        """Return the statement to run; Django reads what it returns if ``is_returning``."""
+        fetches = bool(self.returned) and not is_returning
+        return capture.Statement(self.connection, fetches=fetches, wraps=fetches and self._wraps())
+
+    def text(self, sql: str, *, is_returning: bool) -> str:
+        """Return Django's statement, made to return what it touches."""
+        if not sql or not self.returned:
+            return sql
+        if is_returning:
+            return f"{sql}, {self.returned}"
+        sql = f"{sql} RETURNING {self.returned}"
+        return capture.wrapped(sql, self.returned.count(",") + 1) if self._wraps() else sql
+
+    def _wraps(self) -> bool:
+        return self.abilities.wraps and not self.is_bounded
+
+
+def run_known(report: Report, touches: set[str], statement: capture.Statement, run: Callable[[], R]) -> R:
+    """Run a statement that touches what is known beforehand; costs nothing but the report."""
+    with transactions.writing(report.connection.alias, touches | report.also), capture.executing(statement):
+        return run()
+
+
+def run_reported(
+    report: Report,
+    statement: capture.Statement,
+    run: Callable[[], R],
+    find: Callable[[R], tuple[R, Iterable[Row] | None]],
+) -> R:
+    """Run a statement, and report the rows that ``find`` tells from its result, with Django's part of the result."""
+    using = report.connection.alias
+    with _transaction(report.connection):
+        if report.condition is not None:
+            _lock(report)
+        with _report_unless_refused(report), capture.executing(statement):
+            result, rows = find(run())
+            touches = _touched(report, rows)
+        _record(report.connection, using, touches)
+    return result
+
+
+def _lock(report: Report) -> None:
+    """Read the rows under a lock. Too many of them: the write will be coarse, and need not return anything."""
+    assert report.target is not None
+    assert report.condition is not None
+    condition, params = report.condition
+    report.locked = capture.read_rows(report.connection, report.target, condition, params, report.abilities)
+    if len(report.locked) > MAX_ROWS:
+        report.returned = ""
+
+
+def _touched(report: Report, rows: Iterable[Row] | None) -> set[str]:
+    found = None if rows is None else list(rows)
+    if report.condition is not None:
+        found = _with_locked(report, found)
+    if found is None or len(found) > MAX_ROWS or report.target is None:
+        return report.coarse()
+    return touched(report.target, found) | report.also
+
+
+def _with_locked(report: Report, found: list[Row] | None) -> list[Row] | None:
+    """Add what the rows held before; a row that was not locked has an unknown past."""
+    if len(report.locked) > MAX_ROWS or found is None:
+        return None
+    keys = {row[0] for row in report.locked}
+    return [*report.locked, *found] if all(row[0] in keys for row in found) else None
+
+
+def _transaction(connection: BaseDatabaseWrapper) -> Any:
+    """Return a transaction for one statement, or nothing where one is open already."""
+    if connection.in_atomic_block or not transactions.in_autocommit(connection.alias):
+        return nullcontext()
+    return transaction.atomic(using=connection.alias, savepoint=False)
+
+
+def _record(connection: BaseDatabaseWrapper, using: str, touches: set[str]) -> None:
+    if connection.in_atomic_block and transactions.in_autocommit(using):
+        # A test's own transaction, never committed: nobody else sees the row, so the report may follow the write.
+        with transactions.writing(using, touches):
+            return
+    transactions.record_write(using, touches)
+
+
+@contextmanager
+def _report_unless_refused(report: Report) -> Iterator[None]:
+    """Report coarsely what an interruption (a task's time limit, say) leaves written in an open transaction."""
+    try:
+        yield
+    except Error:  # the database refused: nothing was written
+        raise
+    except BaseException:
+        if not transactions.in_autocommit(report.connection.alias):
+            transactions.record_write(report.connection.alias, report.coarse())
+        raise
