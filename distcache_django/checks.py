@@ -6,34 +6,25 @@
 from __future__ import annotations
 
 import re
-from collections.abc import Iterable, Iterator, Mapping
+from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
 from itertools import combinations
 from typing import Any
 
+from django.apps import apps
 from django.conf import settings
 from django.core.checks import CheckMessage, Error, Warning  # noqa: A004 - Django's name
 from django.core.exceptions import ImproperlyConfigured
-from django.utils.module_loading import import_string
+from django.db.models import Model
 
-from distcache_django.backends.cache import DistributedCache
-from distcache_django.conf import CacheSettings, Problem, Problems, parse
+from distcache_django.conf import CacheSettings, DistcacheSettings, Problem, Problems, parse, parse_distcache
+from distcache_django.conf.distcache import Absent, is_distributed, names_of
 from distcache_django.conf.problems import nearest
+from distcache_django.orm.profiles import column_field
+from distcache_django.orm.values import is_refinable
 from distcache_django.transport.inspect import Database, database_of
 
 __all__ = ["Alias", "aliases", "check_settings", "databases", "globs_meet", "problems_of"]
-
-_KNOWN = (
-    "FRESHNESS",
-    "MODELS",
-    "CACHE",
-    "ENABLED",
-    "MARK_TIMEOUT",
-    "ON_MARK_FAILURE",
-    "WRITE_BEHIND",
-    "MONITOR",
-    "ALERTS",
-)
 
 
 @dataclass(frozen=True)
@@ -52,17 +43,9 @@ def aliases() -> tuple[Alias, ...]:
 
 def _aliases() -> Iterator[Alias]:
     for name, entry in settings.CACHES.items():
-        if _is_ours(entry.get("BACKEND", "")):
+        if is_distributed(entry):
             params = {key: value for key, value in entry.items() if key not in ("BACKEND", "LOCATION")}
             yield Alias(name, entry.get("LOCATION", ""), params)
-
-
-def _is_ours(path: Any) -> bool:
-    try:
-        backend = import_string(path)
-    except Exception:  # noqa: BLE001 - a module may fail as it likes; Django tells when the alias is used
-        return False
-    return isinstance(backend, type) and issubclass(backend, DistributedCache)
 
 
 def problems_of(alias: Alias) -> tuple[CacheSettings | None, Problems]:
@@ -98,8 +81,7 @@ def check_settings(**_: Any) -> list[CheckMessage]:
         if cache_settings is not None:
             parsed[alias.name] = cache_settings
     messages += [_message(problem, place) for place, problem in _overlaps(parsed)]
-    messages += [_message(problem, "DISTCACHE") for problem in _unknown_names()]
-    return messages
+    return messages + [_message(problem, "DISTCACHE") for problem in _distcache()]
 
 
 def _message(problem: Problem, place: str) -> CheckMessage:
@@ -161,15 +143,66 @@ def _tokens(glob: str) -> tuple[str, ...]:
     return tuple(sign if sign in ("*", r"\*") else sign[-1] for sign in re.findall(r"\\.|.", glob, re.DOTALL))
 
 
-def _unknown_names() -> Iterable[Problem]:
-    problems = Problems()
-    given = getattr(settings, "DISTCACHE", {})
-    if not isinstance(given, Mapping):
-        problems.add("E020", f"DISTCACHE is of type {type(given).__name__}.", "Make it a dict.")
-        return problems
-    for name in given:
-        if name not in _KNOWN:
-            problems.add("E020", f"DISTCACHE has the unknown name {name!r}.", nearest(str(name), _KNOWN))
-    if known := sorted(name for name in given if name in _KNOWN):
-        problems.add("W006", f"DISTCACHE: {', '.join(known)}: without effect in this version.", "Remove it.")
+def _distcache() -> Problems:
+    """Return what is wrong with ``DISTCACHE``, the names of models and fields in it included."""
+    parsed, problems = parse_distcache(getattr(settings, "DISTCACHE", Absent.ABSENT))
+    if parsed is not None:
+        for name, given in parsed.models.items():
+            _check_models(name, given or {}, problems)
+        _check_untracked(parsed, problems)
     return problems
+
+
+def _check_models(name: str, given: Mapping[str, Any], problems: Problems) -> None:
+    models = _models_of(name, problems)
+    for field in names_of(given.get("by", ())) or ():
+        _check_field(name, field, models, problems)
+
+
+def _models_of(name: str, problems: Problems) -> list[type[Model]]:
+    """Return the models that a name of ``MODELS`` means; that there are none is a problem."""
+    label, _, model = name.lower().partition(".")
+    if label == "*":
+        return list(apps.get_models())
+    config = apps.app_configs.get(label) or next((c for c in apps.get_app_configs() if c.label.lower() == label), None)
+    place = f"DISTCACHE['MODELS'][{name!r}]"
+    if config is None:
+        problems.add("E025", f"{place}: no application has the label {label!r}.", nearest(label, apps.app_configs))
+        return []
+    found = list(config.get_models(include_auto_created=True))
+    if model == "*":
+        return found
+    named = [candidate for candidate in found if candidate._meta.model_name == model]
+    if not named:
+        known = [candidate._meta.model_name or "" for candidate in config.get_models()]
+        problems.add("E025", f"{place}: {label!r} has no model {model!r}.", nearest(model, known))
+    return named
+
+
+def _check_field(name: str, field: str, models: list[type[Model]], problems: Problems) -> None:
+    """A pattern's field has to be one of some of its models."""
+    place = f"DISTCACHE['MODELS'][{name!r}]['by']"
+    columns = [found for model in models if (found := column_field(model, field)) is not None]
+    if models and not columns:
+        known = [each.name for model in models for each in model._meta.concrete_fields]
+        problems.add("E025", f"{place}: {field!r} is no field with a column.", nearest(field, set(known)))
+    if columns and all(column.primary_key for column in columns):
+        problems.add("W008", f"{place}: {field!r} is the primary key, which needs no mention.", "Remove it.")
+    if any(not is_refinable(column) for column in columns):
+        problems.add(
+            "W007",
+            f"{place}: the values of {field!r} cannot be told apart reliably, so answers depend on the whole table.",
+            "Remove it.",
+        )
+
+
+def _check_untracked(parsed: DistcacheSettings, problems: Problems) -> None:
+    untracked = {name.lower() for name in parsed.untracked}
+    for name in sorted(name for name, given in parsed.models.items() if given is not None):
+        tables = {model._meta.db_table for model in _models_of(name, Problems()) if "*" not in name}
+        if name.lower() in untracked or tables & parsed.untracked:
+            problems.add(
+                "E026",
+                f"DISTCACHE: {name!r} is in MODELS, and its writes are UNTRACKED, so nothing of it can be cached.",
+                "Name it in one of the two.",
+            )

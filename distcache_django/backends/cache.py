@@ -2,15 +2,19 @@
 
 from __future__ import annotations
 
-from collections.abc import AsyncIterator, Iterable, Mapping
-from typing import Any
+from collections.abc import AsyncIterator, Awaitable, Callable, Iterable, Mapping
+from inspect import isawaitable
+from typing import Any, TypeVar
 
 from django.core.cache.backends.base import DEFAULT_TIMEOUT
 
 from distcache_django.backends.face import SyncCache, _condition
 from distcache_django.backends.locks import AsyncLock
+from distcache_django.freshness.loading import service_for
 
 __all__ = ["DistributedCache"]
+
+T = TypeVar("T")
 
 
 class DistributedCache(SyncCache):
@@ -77,6 +81,22 @@ class DistributedCache(SyncCache):
     async def aget_or_set(self, key: Any, default: Any, timeout: Any = DEFAULT_TIMEOUT, version: Any = None) -> Any:
         """Be ``get_or_set`` for coroutines; what a callable ``default`` returns is awaited if it can be."""
         return await self._arun(self._ops.get_or_set(key, default, timeout, version))
+
+    async def aget_or_load(
+        self,
+        key: Any,
+        load: Callable[[], Awaitable[T] | T],
+        timeout: Any = DEFAULT_TIMEOUT,
+        depends_on: Iterable[Any] = (),
+        version: Any = None,
+    ) -> T:
+        """Be ``get_or_load`` for coroutines; what ``load`` returns is awaited if it can be."""
+        name, dependencies, seconds = self._wanted(key, depends_on, timeout, version)
+        service = service_for(self._runtime, self._ops.keys.own, dependencies)
+        if service is not None and seconds > 0:
+            return await service.aanswer(name, dependencies, load, seconds)
+        loaded = load()
+        return await loaded if isawaitable(loaded) else loaded
 
     async def aincr(self, key: Any, delta: int = 1, version: Any = None) -> int:
         """Be ``incr`` for coroutines."""

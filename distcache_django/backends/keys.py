@@ -45,6 +45,10 @@ class KeySpace:
         #: Return the full key of (key, version).
         self.full = self._plain if plain else self._as_overridden
 
+    def own(self, name: str) -> str:
+        """Return the full key of something that the cache keeps for itself; the name needs no check."""
+        return str(self._cache.make_key(name))
+
     def _plain(self, key: Any, version: Any) -> str:
         cache = self._cache
         if cache.key_func is not default_key_func:

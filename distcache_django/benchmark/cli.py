@@ -13,17 +13,21 @@ from datetime import UTC, datetime
 from pathlib import Path
 from typing import Any, TextIO
 
-from distcache_django.benchmark import faults, machine, ops, rings, svg, table
+from distcache_django.benchmark import faults, machine, ops, orm, rings, svg, table
 from distcache_django.benchmark.channel import WorkerFailed
+from distcache_django.benchmark.orm.subjects import SUBJECTS
 from distcache_django.benchmark.scenarios import SCENARIOS
 from distcache_django.testing.processes import MissingServer, ServerFailed
 
 SCHEMA = "distcache-benchmark/1"
 OK, DEGRADED, CRITICAL, USAGE = 0, 1, 2, 64
-SUITES = ("ops", "faults", "ring")
+SUITES = ("ops", "faults", "ring", "orm")
 _QUICK = {"rounds": 4, "seconds": 0.08, "runs": 1}
 _RING_KEYS = {"quick": 10_000, "full": 1_000_000}
 _FULL = {"rounds": 20, "seconds": 1.0, "runs": 5}
+# A load needs time to fill the cache, and a trial of each subject ends with a second of silence.
+_ORM_QUICK = {"rounds": 1, "seconds": 2.0}
+_ORM_FULL = {"rounds": 3, "seconds": 20.0}
 
 
 class BadUsage(Exception):
@@ -35,11 +39,16 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     parser.add_argument("suite", nargs="?", choices=SUITES, default="ops", help="what to measure (default: ops)")
     parser.add_argument("--peers", action="store_true", help="measure the other clients beside this one")
     parser.add_argument("--nodes", type=int, default=4, help="nodes to start (default: 4)")
-    parser.add_argument("--rounds", type=int, help=f"interleaved rounds per scenario (default: {_FULL['rounds']})")
+    parser.add_argument(
+        "--rounds",
+        type=int,
+        help=f"interleaved rounds per scenario (default: {_FULL['rounds']}; orm: {_ORM_FULL['rounds']})",
+    )
     parser.add_argument(
         "--seconds",
         type=float,
-        help=f"seconds per contender and scenario, or per phase (default: {_FULL['seconds']})",
+        help="seconds per contender and scenario, per phase, or per trial "
+        f"(default: {_FULL['seconds']:g}; orm: {_ORM_FULL['seconds']:g})",
     )
     parser.add_argument("--runs", type=int, help=f"times each fault is repeated (default: {_FULL['runs']})")
     parser.add_argument(
@@ -47,7 +56,11 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
         choices=(*machine.PINS, "both"),
         help="same: client and servers on one core; split: on two (default: both for ops, same for faults)",
     )
-    parser.add_argument("--only", metavar="NAME,…", help="only these scenarios, by name")
+    parser.add_argument("--only", metavar="NAME,…", help="only these scenarios, or subjects of orm, by name")
+    parser.add_argument("--writes", type=float, default=80.0, help="orm: writes a second (default: 80)")
+    parser.add_argument(
+        "--db-ms", type=float, default=5.0, help="orm: simulated round trip to the database in ms (default: 5)"
+    )
     parser.add_argument("--seed", type=int, help="seed of data and order (default: random; printed)")
     parser.add_argument("--quick", action="store_true", help="few and short rounds: shows that it runs, proves nothing")
     parser.add_argument(
@@ -77,14 +90,19 @@ def run(options: Mapping[str, Any] | argparse.Namespace, stdout: TextIO, stderr:
 
 
 def _complete(chosen: dict[str, Any]) -> dict[str, Any]:
-    for name, value in (_QUICK if chosen["quick"] else _FULL).items():
+    defaults = _QUICK if chosen["quick"] else _FULL
+    if chosen["suite"] == "orm":
+        defaults = defaults | (_ORM_QUICK if chosen["quick"] else _ORM_FULL)
+    for name, value in defaults.items():
         if chosen[name] is None:
             chosen[name] = value
     if chosen["seed"] is None:
         chosen["seed"] = random.SystemRandom().randrange(1_000_000)
-    for name in ("rounds", "seconds", "runs", "nodes"):
+    for name in ("rounds", "seconds", "runs", "nodes", "writes"):
         if chosen[name] <= 0:
             raise BadUsage(f"--{name} must be above 0, not {chosen[name]}")
+    if chosen["db_ms"] < 0:
+        raise BadUsage(f"--db-ms must be 0 or above, not {chosen['db_ms']}")
     return chosen
 
 
@@ -100,7 +118,7 @@ def _measure(chosen: dict[str, Any], stderr: TextIO) -> dict[str, Any]:
         "machine": machine.describe_machine(),
     }
     stderr.write(f"benchmark {chosen['suite']}, seed {chosen['seed']}\n")
-    suites = {"ops": _run_ops, "faults": _run_faults, "ring": _run_rings}
+    suites = {"ops": _run_ops, "faults": _run_faults, "ring": _run_rings, "orm": _run_orm}
     body = suites[chosen["suite"]](chosen, stderr)
     return report | body | {"load_average_after": machine.load_average()}
 
@@ -108,9 +126,10 @@ def _measure(chosen: dict[str, Any], stderr: TextIO) -> dict[str, Any]:
 def _command(chosen: dict[str, Any]) -> str:
     """Return the command that repeats this run: every option spelt out, the seed drawn included."""
     words = ["distcache", "benchmark", chosen["suite"], *(["--peers"] if chosen["peers"] else [])]
-    for name in ("nodes", "rounds", "seconds", "runs", "pin", "only", "seed"):
+    loads = ("writes", "db_ms") if chosen["suite"] == "orm" else ()
+    for name in ("nodes", "rounds", "seconds", "runs", "pin", "only", "seed", *loads):
         if chosen[name] is not None:
-            words += [f"--{name}", str(chosen[name])]
+            words += [f"--{name.replace('_', '-')}", str(chosen[name])]
     return shlex.join(words)
 
 
@@ -155,6 +174,24 @@ def _run_rings(chosen: dict[str, Any], stderr: TextIO) -> dict[str, Any]:
         return rings.run(chosen["rounds"], chosen["seed"], _RING_KEYS["quick" if chosen["quick"] else "full"], stderr)
     finally:
         machine.pin_self(cores)
+
+
+def _run_orm(chosen: dict[str, Any], stderr: TextIO) -> dict[str, Any]:
+    if chosen["pin"] not in (None, "none"):
+        raise BadUsage("orm leaves its processes to the scheduler: --pin none, or no --pin")
+    return orm.run(
+        orm.Options(
+            peers=chosen["peers"],
+            nodes=chosen["nodes"],
+            rounds=chosen["rounds"],
+            seconds=chosen["seconds"],
+            seed=chosen["seed"],
+            load=orm.Load(writes=chosen["writes"], distance_ms=chosen["db_ms"]),
+            only=_only(chosen["only"], tuple(each.contender.alias for each in SUBJECTS)),
+            is_quick=chosen["quick"],
+        ),
+        stderr,
+    )
 
 
 def _pins(wanted: str | None, stderr: TextIO) -> tuple[machine.Pin, ...]:

@@ -6,6 +6,7 @@ from typing import Any
 
 from distcache_django.benchmark import outcomes
 from distcache_django.benchmark.layout import columns, comparisons, number, span
+from distcache_django.benchmark.orm import outcome
 from distcache_django.benchmark.scenarios import SCENARIOS
 
 
@@ -82,6 +83,8 @@ def render(report: dict[str, Any]) -> str:
         parts.append(outcomes.faults(report))
     if report["suite"] == "ring":
         parts.append(outcomes.ring(report))
+    if report["suite"] == "orm":
+        parts.append(outcome.render(report))
     if report["quick"]:
         parts.append("quick run: it shows that everything works; the figures prove nothing")
     return "\n\n".join(parts)

@@ -188,7 +188,7 @@ class Board:
 
 
 def _bump(link: Link, keys: Sequence[str], renew: bool) -> None:
-    """Give records new versions; a node that has lost its memory has none of them, and says so."""
+    """Give records new versions; on a node that has lost its memory, what there is of them goes."""
     if renew:
         _request(link, Register(os.urandom(8), _QUARANTINE_MS, renew=True), _PATIENCE)
     for start in range(0, len(keys), _BATCH):

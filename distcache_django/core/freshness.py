@@ -16,7 +16,7 @@ from typing import NamedTuple
 
 from distcache_django.core.effects import Ask, Gather, Op, OweBumps
 from distcache_django.core.requests import Bump, FetchMany, Fill, Mark, Mint, Register, Remove, Request, Store, Unmark
-from distcache_django.exceptions import TransportError
+from distcache_django.exceptions import NodeRefused, TransportError
 
 __all__ = ["BYPASS", "HIT", "LOAD", "RECORD_TTL_MS", "WAIT", "Begun", "Lease", "Versions"]
 
@@ -146,8 +146,11 @@ class Versions:
         lease = claim()
         if lease is None:
             return Begun(WAIT)
-        taken = yield from self._mint(records, nodes, found, lacking, lease)
-        if all(map(self._votes, nodes, found)):
+        home = self._owner(key)
+        if not self._knows(home, None):
+            yield from self._register({home})
+        taken = yield from self._mint(records, nodes, found, lacking, home, lease)
+        if taken is not None and all(map(self._votes, nodes, found)):
             return Begun(LOAD, versions=b"".join(found)) if taken else Begun(WAIT)  # type: ignore[arg-type]
         if taken:
             yield from self.fill(key, None, b"", 0, lease)
@@ -160,10 +163,19 @@ class Versions:
         return None if hopeless else lacking
 
     def _mint(
-        self, records: Sequence[str], nodes: Sequence[str], found: _Found, lacking: Sequence[int], lease: Lease | None
-    ) -> Op[bool]:
-        """Have records made, put them into ``found``, and ask for a lease; return whether it was taken."""
-        home = self._owner(lease.key) if lease else ""
+        self,
+        records: Sequence[str],
+        nodes: Sequence[str],
+        found: _Found,
+        lacking: Sequence[int],
+        home: str = "",
+        lease: Lease | None = None,
+    ) -> Op[bool | None]:
+        """Have records made, put them into ``found``, and ask for a lease; return whether it was taken.
+
+        The lease is kept at ``home``, beside the answer and wherever its own name would put it: ``fill`` frees it
+        there. ``None``: that node could not be asked, or cannot store.
+        """
         parts: dict[str, list[int]] = {home: []} if lease else {}
         for index in lacking:
             parts.setdefault(nodes[index], []).append(index)
@@ -171,22 +183,24 @@ class Versions:
             Ask(node, Mint([records[i] for i in part], RECORD_TTL_MS, lease if node == home else None))
             for node, part in parts.items()
         ]
-        taken = False
+        taken = None
         for ask, reply in zip(asks, (yield Gather(asks)), strict=True):
             if reply is None or isinstance(reply, TransportError):
                 self._lives.pop(ask.node, None)
                 continue
             for index, record in zip(parts[ask.node], reply[0], strict=True):
                 found[index] = record
-            taken = taken or reply[1]
+            if ask.node == home:
+                taken = reply[1]
         return taken
 
-    def drop(self, key: str) -> Op[None]:
-        """Delete an answer that cannot be read, in one round trip."""
+    def drop(self, key: str) -> Op[bool]:
+        """Delete an answer that cannot be read, in one round trip; return whether it is gone."""
         try:
             yield Ask(self._owner(key), Remove((key,)))
         except TransportError:
-            return
+            return False
+        return True
 
     def fill(self, key: str, payload: bytes | None, versions: bytes, ttl_ms: int, lease: Lease | None) -> Op[bool]:
         """Store an answer under the versions of ``begin`` and free the lease; return whether it was stored.
@@ -214,7 +228,7 @@ class Versions:
         try:
             _, found = yield from self._read(records[0], records, nodes)
             if lacking := self._lacking(nodes, found):
-                yield from self._mint(records, nodes, found, lacking, None)
+                yield from self._mint(records, nodes, found, lacking)
         except TransportError:
             return None
         return found if all(map(self._votes, nodes, found)) else None  # type: ignore[return-value]
@@ -249,6 +263,7 @@ class Versions:
         for record in records:
             parts.setdefault(self._owner(record), []).append(record)
         failures: dict[str, TransportError] = {}
+        strange: set[str] = set()
         for _ in range(2):  # a node that has to be registered first is asked again
             asks = [Ask(node, request(part)) for node, part in parts.items()]
             strange = set()
@@ -261,6 +276,8 @@ class Versions:
                 break
             yield from self._register(strange)
             parts = {node: parts[node] for node in strange}
+        for node in strange:  # its answer said that it has done nothing
+            failures[node] = NodeRefused(node, "UNREGISTERED the node takes no part, and could not be registered")
         return failures
 
     # ------------------------------------------------------------------ incarnations

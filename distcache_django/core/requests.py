@@ -318,7 +318,8 @@ class Bump(_Records):
     """Give records new versions and take the mark ``token`` off, if any is named: ``True``.
 
     Other marks stay. A record that nobody has asked for ceases: it is made anew, with a version never used, by
-    the first who does.
+    the first who does. So does a void one, for those who have not yet heard of the node's new incarnation; a node
+    without one need not be registered first.
     """
 
     __slots__ = ("token",)

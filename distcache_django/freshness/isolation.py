@@ -55,7 +55,7 @@ class Session:
 
     def __init__(self, connection: BaseDatabaseWrapper) -> None:
         settings: Any = connection.settings_dict
-        level = settings["OPTIONS"].get("isolation_level", "read committed")
+        level = settings.get("OPTIONS", {}).get("isolation_level", "read committed")
         self._connection = connection
         self._is_mirror = bool(settings.get("TEST", {}).get("MIRROR"))
         self._options_level = level.lower() if isinstance(level, str) else None

@@ -11,6 +11,7 @@ import os
 import random
 import secrets
 import time
+import weakref
 from collections.abc import Awaitable, Callable, Collection, Sequence
 from dataclasses import dataclass, field
 from functools import lru_cache, partial
@@ -22,11 +23,11 @@ from django.core.signals import setting_changed
 
 from distcache_django.conf import DistcacheSettings, load_settings
 from distcache_django.core.effects import Load, Op, Pause
-from distcache_django.core.freshness import BYPASS, HIT, LOAD, Lease, Versions
+from distcache_django.core.freshness import HIT, LOAD, WAIT, Begun, Lease, Versions
 from distcache_django.exceptions import CodecError, DistcacheError, TransportError
 from distcache_django.freshness.dependencies import record_key, record_tag
 from distcache_django.freshness.learning import Learning
-from distcache_django.freshness.recording import Recorder, recorder
+from distcache_django.freshness.recording import recorder
 from distcache_django.freshness.tallies import Tallies
 from distcache_django.runtime import CacheRuntime, runtime_for
 
@@ -39,6 +40,8 @@ _FIRST_PAUSE = 0.001
 _LONGEST_PAUSE = 0.02
 _LEASE = ":lease"
 _ABSENT = object()
+#: The lease that an Op holds, with the key of the answer that it loads: one, or none.
+_Held = list[tuple[str, Lease]]
 
 
 @dataclass(slots=True)
@@ -101,9 +104,14 @@ class Freshness:
         )
         prefix, buckets = runtime.settings.key_prefix, settings.max_dependencies
         self._record = lru_cache(65536)(lambda dependency: record_key(prefix, dependency, buckets))
-        self._claimed: set[str] = set()
+        self.forget()
+        _living.add(self)
         #: The dependencies of answers that had to be found, by key.
         self.learned: dict[str, tuple[str, ...]] = {}
+
+    def forget(self) -> None:
+        """Claim nothing, as a forked child must: its parent's threads, which claimed, are not in it."""
+        self._claimed: set[str] = set()
 
     # ------------------------------------------------------------------ readers
 
@@ -123,14 +131,16 @@ class Freshness:
         :param key: tells this answer from all others; the caller's digest.
         :param timeout: seconds; shortened at random by up to ``TTL_JITTER``.
         """
-        result: T = self._cluster.run(self._answer(self.want(key, dependencies, load, timeout)))
+        held: _Held = []
+        result: T = self._run(self._answer(self.want(key, dependencies, load, timeout), held), held)
         return result
 
     async def aanswer(
         self, key: str, dependencies: Sequence[str], load: Callable[[], Awaitable[T] | T], timeout: float
     ) -> T:
         """Be ``answer`` for coroutines; what ``load`` returns is awaited if it can be."""
-        result: T = await self._cluster.arun(self._answer(self.want(key, dependencies, load, timeout)))
+        held: _Held = []
+        result: T = await self._arun(self._answer(self.want(key, dependencies, load, timeout), held), held)
         return result
 
     def recorded(self, key: str, load: Callable[[], T], timeout: float, fixed: Sequence[str] = ()) -> T:
@@ -143,7 +153,8 @@ class Freshness:
         :param fixed: dependencies that it has in any case.
         """
         learning = Learning(self, key, lambda recorder: lambda: recorder.run(load), timeout, fixed)
-        result: T = self._cluster.run(self._learn(learning))
+        held: _Held = []
+        result: T = self._run(self._learn(learning, held), held)
         return result
 
     async def arecorded(
@@ -151,7 +162,8 @@ class Freshness:
     ) -> T:
         """Be ``recorded`` for coroutines."""
         learning = Learning(self, key, lambda recorder: lambda: recorder.arun(load), timeout, fixed)
-        result: T = await self._cluster.arun(self._learn(learning))
+        held: _Held = []
+        result: T = await self._arun(self._learn(learning, held), held)
         return result
 
     def versions_of(self, dependencies: Sequence[str]) -> list[bytes] | None:
@@ -171,30 +183,51 @@ class Freshness:
         records = [self._record(name) for name in dependencies]
         return Wanted(self.full_key(name), dependencies, records, load, timeout)
 
-    def _learn(self, learning: Learning) -> Op[Any]:
-        wanted = yield from learning.begin()
-        return (yield from self._answer(wanted))
+    def _run(self, op: Op[Any], held: _Held) -> Any:
+        """Run ``op``; whatever ends it, a signal or a time limit too, frees the lease it holds."""
+        try:
+            return self._cluster.run(op)
+        except BaseException:
+            op.close()  # now, not when the last frame that the exception keeps has gone
+            for key, lease in held:
+                self._cluster.run(self._versions.fill(key, None, b"", 0, lease))
+            raise
 
-    def _answer(self, wanted: Wanted) -> Op[Any]:
+    async def _arun(self, op: Op[Any], held: _Held) -> Any:
+        """Be ``_run`` for coroutines: a loader's cancellation takes a round trip, a deadline at most."""
+        try:
+            return await self._cluster.arun(op)
+        except GeneratorExit:  # the coroutine is destroyed and cannot await: the lease expires
+            raise
+        except BaseException:
+            op.close()
+            for key, lease in held:
+                await self._cluster.arun(self._versions.fill(key, None, b"", 0, lease))
+            raise
+
+    def _learn(self, learning: Learning, held: _Held) -> Op[Any]:
+        wanted = yield from learning.begin()
+        return (yield from self._answer(wanted, held))
+
+    def _answer(self, wanted: Wanted, held: _Held) -> Op[Any]:
         pause, waited = _FIRST_PAUSE, 0.0
         claims: list[Lease] = []
         try:
             while True:
                 key = wanted.key
-                if (outer := recorder()) is not None:
-                    yield from self._tell(outer, wanted.dependencies)
-                begun = yield from self._versions.begin(key, wanted.records, partial(self._claim, key, claims))
+                begun = yield from self._look(wanted, claims)
                 if begun.state is HIT:
                     value = self._decode(key, begun.payload)
                     if value is not _ABSENT:
                         self.tallies.hit()
                         return value
-                    yield from self._versions.drop(key)
-                    continue
-                if begun.state is LOAD:
+                    if (yield from self._versions.drop(key)):
+                        continue
+                elif begun.state is LOAD:
                     self.tallies.miss()
-                    return (yield from self._load(wanted, begun.versions, claims[0]))
-                if begun.state is BYPASS or waited > 2 * self.settings.lease:
+                    held.append((key, claims[0]))
+                    return (yield from self._load(wanted, begun.versions, held))
+                if begun.state is not WAIT or waited > 2 * self.settings.lease:
                     self.tallies.bypass()
                     return (yield Load(wanted.load))
                 self.tallies.wait()
@@ -206,6 +239,13 @@ class Freshness:
                 pause = min(pause * 1.5, _LONGEST_PAUSE)
         finally:
             self._unclaim(claims)
+
+    def _look(self, wanted: Wanted, claims: list[Lease]) -> Op[Begun]:
+        """Look once, having let the answer that this one is a part of know of the dependencies."""
+        if (outer := recorder()) is not None and (new := outer.missing(wanted.dependencies)):
+            outer.learn(new, (yield from self._versions.votes([self._record(name) for name in new])))
+        claim = partial(self._claim, wanted.key, claims)
+        return (yield from self._versions.begin(wanted.key, wanted.records, claim))
 
     def _claim(self, key: str, claims: list[Lease]) -> Lease | None:
         """Return the lease to ask for, ``None`` while another thread or task of this process does."""
@@ -221,26 +261,18 @@ class Freshness:
         if claims and claims[0].key != f"{unless}{_LEASE}":
             self._claimed.discard(claims.pop().key)
 
-    def _tell(self, outer: Recorder, dependencies: Sequence[str]) -> Op[None]:
-        """Let the answer that this one is a part of know of its dependencies, before they are used."""
-        if new := outer.missing(dependencies):
-            outer.learn(new, (yield from self._versions.votes([self._record(name) for name in new])))
-
-    def _load(self, wanted: Wanted, versions: bytes, lease: Lease) -> Op[Any]:
-        try:
-            if wanted.learning is not None:
-                wanted.learning.prime(versions)
-            value = yield Load(wanted.load)
-            payload: bytes | None = self.encode(value)
-        except Exception:
-            yield from self._versions.fill(wanted.key, None, b"", 0, lease)
-            raise
+    def _load(self, wanted: Wanted, versions: bytes, held: _Held) -> Op[Any]:
+        if wanted.learning is not None:
+            wanted.learning.prime(versions)
+        value = yield Load(wanted.load)
+        payload: bytes | None = self.encode(value)
         ttl_ms = max(1, round(wanted.timeout * 1000 * (1 - random.random() * self.settings.ttl_jitter)))
         if wanted.learning is not None:
             place = yield from wanted.learning.place()
             if place is not None:
                 yield from self._versions.fill(place[0], payload, place[1], ttl_ms, None)
             payload = None
+        _, lease = held.pop()
         yield from self._versions.fill(wanted.key, payload, versions, ttl_ms, lease)
         return value
 
@@ -321,6 +353,7 @@ class _Off:
 
 
 _service: Any = None
+_living: weakref.WeakSet[Freshness] = weakref.WeakSet()
 
 
 def freshness() -> Freshness:
@@ -356,4 +389,10 @@ def forget_service(**kwargs: Any) -> None:
         _service = None
 
 
+def _forget_after_fork() -> None:
+    for service in list(_living):
+        service.forget()
+
+
+os.register_at_fork(after_in_child=_forget_after_fork)
 setting_changed.connect(forget_service, dispatch_uid="distcache_django.freshness")

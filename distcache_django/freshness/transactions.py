@@ -1,7 +1,7 @@
 """Tell the nodes of every write, around the COMMIT that makes it visible.
 
 What a transaction writes is collected on its connection. The instance's ``_commit``, ``_rollback``,
-``_set_autocommit``, ``_savepoint_rollback`` and ``close`` are wrapped once: these are the methods through which
+``_set_autocommit``, ``close`` and what handles savepoints are wrapped once: these are the methods through which
 Django ends a transaction, however it was begun. A statement in autocommit never commits by them and is wrapped
 itself (``writing``). What is sent behind Django's back (two-phase commit, the driver's own ``commit()``, another
 process's SQL) is not seen here.
@@ -127,6 +127,8 @@ def _watch(connection: BaseDatabaseWrapper) -> Writer:
             "_commit": writer.commit,
             "_rollback": writer.rollback,
             "_set_autocommit": writer.set_autocommit,
+            "_savepoint": writer.open_savepoint,
+            "_savepoint_commit": writer.release_savepoint,
             "_savepoint_rollback": writer.roll_back_savepoint,
             "close": writer.close,
         }
@@ -145,11 +147,15 @@ class Writer:
         self._commit = connection._commit
         self._rollback = connection._rollback
         self._set_autocommit = connection._set_autocommit
+        self._savepoint = connection._savepoint
+        self._savepoint_commit = connection._savepoint_commit
         self._savepoint_rollback = connection._savepoint_rollback
         self._close = connection.close
         self._pending: set[str] = set()
         # What was written under each of TestCase's own atomic blocks, the outermost first.
         self._tested: list[set[str]] = []
+        # The savepoint that is a transaction of its own.
+        self._outermost: str | None = None
 
     # ------------------------------------------------------------------ for the ORM
 
@@ -221,6 +227,21 @@ class Writer:
         may_commit = autocommit and is_open(self._connection) is not False
         with self.committing() if may_commit else _NOTHING:
             self._set_autocommit(autocommit)
+
+    def open_savepoint(self, sid: str) -> None:
+        """Open a savepoint. On SQLite the first one, without BEGIN, is a transaction, and its release the COMMIT.
+
+        Django does so for ``atomic()`` after ``set_autocommit(False)``.
+        """
+        is_outermost = self._connection.vendor == "sqlite" and not is_open(self._connection)
+        self._savepoint(sid)
+        if is_outermost:
+            self._outermost = sid
+
+    def release_savepoint(self, sid: str) -> None:
+        """Release a savepoint; its writes are the transaction's."""
+        with self.committing() if sid == self._outermost else _NOTHING:
+            self._savepoint_commit(sid)
 
     def roll_back_savepoint(self, sid: str) -> None:
         """Roll back to a savepoint. In ``TestCase`` this undoes what answers may have been stored of."""

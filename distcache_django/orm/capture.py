@@ -29,7 +29,18 @@ from distcache_django.orm.changes import MAX_ROWS, Row, Target
 if TYPE_CHECKING:
     from django.db.backends.base.base import BaseDatabaseWrapper
 
-__all__ = ["Abilities", "Statement", "abilities_of", "can_return_old", "current_statement", "executing", "read_keys", "read_rows", "returning", "wrapped"]
+__all__ = [
+    "Abilities",
+    "Statement",
+    "abilities_of",
+    "can_return_old",
+    "current_statement",
+    "executing",
+    "read_keys",
+    "read_rows",
+    "returning",
+    "wrapped",
+]
 
 _POSTGRES_WITH_OLD = 180000
 # What PostgreSQL takes in RETURNING as the row before and after; a table of that name hides it.
@@ -139,7 +150,7 @@ def returning(connection: BaseDatabaseWrapper, target: Target, *, with_old: bool
     columns = _columns(connection, target, target.columns)
     if with_old:
         quote = connection.ops.quote_name
-        columns += [f"old.{quote(field.column)}" for field in target.declared]
+        columns += [f"old.{quote(column)}" for column in target.columns[1:]]
     return ", ".join(columns)
 
 
@@ -173,11 +184,9 @@ def read_rows(
     return _run(connection, sql, params)
 
 
-def read_keys(
-    connection: BaseDatabaseWrapper, target: Target, keys: Sequence[Any], abilities: Abilities
-) -> list[Row]:
+def read_keys(connection: BaseDatabaseWrapper, target: Target, keys: Sequence[Any], abilities: Abilities) -> list[Row]:
     """Return the rows of some primary keys, as ``read_rows`` does."""
-    column = f"{connection.ops.quote_name(target.table)}.{connection.ops.quote_name(target.pk.column)}"
+    column = f"{connection.ops.quote_name(target.table)}.{connection.ops.quote_name(target.columns[0])}"
     condition = f"{column} IN ({', '.join(['%s'] * len(keys))})"
     return read_rows(connection, target, condition, keys, abilities)
 

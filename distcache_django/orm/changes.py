@@ -9,7 +9,7 @@ from __future__ import annotations
 
 from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import dataclass
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, cast
 
 from django.apps import apps
 from django.db import models
@@ -44,28 +44,30 @@ __all__ = [
 MAX_ROWS = 64
 
 # Django 6.1's on_delete by the database: DB_CASCADE and its kin.
-_ByDatabase: Any = getattr(models, "DB_CASCADE", None) and type(models.DB_CASCADE)
+_ByDatabase: Any = type(models.DB_CASCADE) if hasattr(models, "DB_CASCADE") else None
 
 Row = Sequence[Any]
 
 
 @dataclass(frozen=True, slots=True)
 class Target:
-    """Be a table whose rows have names: its primary key, and the fields whose values have dependencies."""
+    """Be a table whose rows have names: its primary key, and the fields whose values have dependencies.
+
+    ``columns`` are what says what a row's write touches: the primary key's first, then those of ``declared``.
+    """
 
     table: str
     pk: Field[Any, Any]
     declared: tuple[Field[Any, Any], ...]
-
-    @property
-    def columns(self) -> tuple[str, ...]:
-        """Give the columns that say what a row's write touches: the primary key first."""
-        return (self.pk.column, *(field.column for field in self.declared))
+    columns: tuple[str, ...]
 
     def may_change(self, columns: Iterable[str]) -> bool:
         """Return whether setting these columns can change a declared value: a generated one may follow any."""
         written = set(columns)
-        return any(field.column in written or getattr(field, "generated", False) for field in self.declared)
+        return any(
+            column in written or getattr(field, "generated", False)
+            for column, field in zip(self.columns[1:], self.declared, strict=True)
+        )
 
 
 def is_tracked(table: str) -> bool:
@@ -76,14 +78,14 @@ def is_tracked(table: str) -> bool:
 def target_of(model: type[models.Model]) -> Target | None:
     """Return the target that writes of a model have, or ``None`` where they can only be coarse."""
     meta = model._meta
-    pk = meta.pk
+    pk: Any = meta.pk
     if meta.apps is not apps or pk is None or getattr(pk, "column", None) is None or not analysis.is_refinable(pk):
         return None
-    own = {field.column: field for field in (meta.concrete_model or model)._meta.local_concrete_fields}
+    own = {field.column: field for field in _concrete(model)._meta.local_concrete_fields}
     columns = declared_columns(meta.db_table)
     if not _is_only_key(meta.db_table, pk.column) or not own.keys() >= set(columns):
         return None
-    return Target(meta.db_table, pk, tuple(own[column] for column in columns))
+    return Target(meta.db_table, pk, tuple(own[column] for column in columns), (pk.column, *columns))
 
 
 def touched(target: Target, rows: Iterable[Row]) -> set[str]:
@@ -96,8 +98,9 @@ def touched(target: Target, rows: Iterable[Row]) -> set[str]:
     for pk, *values in rows:
         names.add(dependencies.row(target.table, _text(target.pk, pk)))
         for position, value in enumerate(values):
-            field = target.declared[position % len(target.declared)]
-            names.add(dependencies.field(target.table, field.column, _null_or_text(field, value)))
+            place = position % len(target.declared)
+            text = _null_or_text(target.declared[place], value)
+            names.add(dependencies.field(target.table, target.columns[place + 1], text))
     return names
 
 
@@ -155,7 +158,8 @@ def all_tables() -> set[str]:
 
 
 def _text(field: Field[Any, Any], value: Any) -> str:
-    return analysis.canonical_from_db(field, value)
+    text: str = analysis.canonical_from_db(field, value)
+    return text
 
 
 def _null_or_text(field: Field[Any, Any], value: Any) -> str | None:
@@ -190,7 +194,7 @@ def _canonical_keys(pk: Field[Any, Any], values: Iterable[Any]) -> list[str] | N
     for value in values:
         if value is None or hasattr(value, "resolve_expression"):
             return None
-        keys.append(analysis.canonical(pk, value))
+        keys.append(analysis.canonical(value))
     return keys
 
 
@@ -198,12 +202,18 @@ def _collect_cascades(model: type[models.Model], found: set[str], seen: set[type
     if model in seen:
         return
     seen.add(model)
-    for relation in get_candidate_relations_to_delete((model._meta.concrete_model or model)._meta):
-        on_delete = relation.field.remote_field.on_delete
+    for relation in get_candidate_relations_to_delete(_concrete(model)._meta):
+        related: Any = relation.related_model
+        on_delete = cast("Any", relation).field.remote_field.on_delete
         if isinstance(on_delete, _ByDatabase):
-            found.add(relation.related_model._meta.db_table)
-            if on_delete is models.DB_CASCADE:  # type: ignore[attr-defined]  # Django 6.1
-                _collect_cascades(relation.related_model, found, seen)
+            found.add(related._meta.db_table)
+            if on_delete is cast("Any", models).DB_CASCADE:
+                _collect_cascades(related, found, seen)
+
+
+def _concrete(model: type[models.Model]) -> type[models.Model]:
+    """Return the model whose table this is: a proxy has its parent's."""
+    return cast("type[models.Model]", model._meta.concrete_model)
 
 
 def _bare(name: str) -> str:

@@ -15,7 +15,7 @@ import hashlib
 import uuid
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
-from typing import Any, Final
+from typing import TYPE_CHECKING, Any, Final
 
 from django.conf import settings
 from django.core.signals import setting_changed
@@ -33,10 +33,14 @@ from distcache_django.orm.options import QueryOptions, forbid, is_forbidden, lif
 from distcache_django.orm.profiles import Profile, declared_columns, profile_of
 from distcache_django.orm.reads import may_ask
 
+if TYPE_CHECKING:
+    from django.db.backends.base.base import BaseDatabaseWrapper
+
 __all__ = ["wrap_get"]
 
 Get = Callable[..., Any]
-_Values = list[Any] | None
+#: What is stored of a get(): the row's values, or how many rows there were where it wants one.
+_Outcome = list[Any] | int
 
 _INTEGERS: Final = (
     models.AutoField, models.BigAutoField, models.SmallAutoField, models.IntegerField, models.BigIntegerField,
@@ -55,14 +59,6 @@ _RELIED_ON: Final = (
     "filter", "_filter_or_exclude", "_filter_or_exclude_inplace", "order_by", "_chain", "_clone", "_fetch_all",
     "__len__", "__iter__", "iterator", "using",
 )  # fmt: skip
-
-
-class _Several(Exception):  # noqa: N818 - carries an outcome past the cache, which stores none for it
-    """Say how many rows there are where get() wants one."""
-
-    def __init__(self, number: int) -> None:
-        super().__init__()
-        self.number = number
 
 
 @dataclass(frozen=True, slots=True)
@@ -150,8 +146,10 @@ class _Asked:
 
 def _ask(queryset: QuerySet[Any, Any], lookups: Mapping[str, Any]) -> _Asked | None:
     using = queryset.db
-    plan = _plan(queryset.model, using)
-    if plan is None or not may_ask(connections[using], using):
+    connection = connections[using]
+    # The name of the database: a test runner changes it under the alias.
+    plan = _plan(queryset.model, using, connection.settings_dict["NAME"])
+    if plan is None or not may_ask(connection):
         return None
     parts: list[str] = []
     depends = None
@@ -179,22 +177,24 @@ def _get(
     asked: _Asked,
     options: QueryOptions | Profile,
     own: QueryOptions | None,
-    load: Callable[[], _Values],
+    load: Callable[[], _Outcome],
 ) -> Any:
-    model = queryset.model
-    try:
-        values = freshness().answer(asked.key, asked.dependencies, load, lifetime(options))
-    except _Several as several:
-        # Django's words, which are part of what a caller sees.
-        number = several.number if several.number < MAX_GET_RESULTS else f"more than {MAX_GET_RESULTS - 1}"
-        name = model._meta.object_name
-        raise model.MultipleObjectsReturned(f"get() returned more than one {name} -- it returned {number}!") from None
-    if values is None:
-        raise model.DoesNotExist(f"{model._meta.object_name} matching query does not exist.")
+    values = freshness().answer(asked.key, asked.dependencies, load, lifetime(options))
+    if isinstance(values, int):
+        raise _failure(queryset.model, values)
     instance = _from_db(queryset)(asked.using, asked.plan.attnames, values)
     if own is not None:
         instance._state.distcache = own
     return instance
+
+
+def _failure(model: type[Model], number: int) -> Exception:
+    """Return what get() raises for a number of rows; the words are Django's, and a part of what callers see."""
+    name = model._meta.object_name
+    if not number:
+        return model.DoesNotExist(f"{name} matching query does not exist.")
+    many = number if number < MAX_GET_RESULTS else f"more than {MAX_GET_RESULTS - 1}"
+    return model.MultipleObjectsReturned(f"get() returned more than one {name} -- it returned {many}!")
 
 
 def _from_db(queryset: QuerySet[Any, Any]) -> Callable[..., Any]:
@@ -203,15 +203,13 @@ def _from_db(queryset: QuerySet[Any, Any]) -> Callable[..., Any]:
     return queryset.model.from_db if mode is None else query._get_from_db(queryset.model, mode)
 
 
-def _rows(queryset: QuerySet[Any, Any], args: tuple[Any, ...], kwargs: Mapping[str, Any]) -> _Values:
-    """Return the values of the one row that a plain get() finds in the database, ``None`` where there is none."""
+def _rows(queryset: QuerySet[Any, Any], args: tuple[Any, ...], kwargs: Mapping[str, Any]) -> _Outcome:
+    """Return the values of the one row that a plain get() finds in the database, or how many rows there are."""
     with forbid():
         found = queryset.filter(*args, **kwargs).order_by()
         found.query.set_limits(high=MAX_GET_RESULTS)
         rows = list(found.query.get_compiler(using=queryset.db).results_iter())
-    if len(rows) > 1:
-        raise _Several(len(rows))
-    return list(rows[0]) if rows else None
+    return list(rows[0]) if len(rows) == 1 else len(rows)
 
 
 # ------------------------------------------------------------------ plain querysets
@@ -254,7 +252,7 @@ def _is_plain_class(queryset_class: type[QuerySet[Any, Any]]) -> bool:
 
 
 @functools.cache
-def _plan(model: type[Model], using: str) -> _Plan | None:
+def _plan(model: type[Model], using: str, database: object) -> _Plan | None:
     """Return what is known of a model in a database, ``None`` where its instances need the usual way."""
     meta = model._meta
     concrete = meta.concrete_model
@@ -268,12 +266,22 @@ def _plan(model: type[Model], using: str) -> _Plan | None:
         columns["pk"] = columns[meta.pk.attname]
     return _Plan(
         meta.db_table,
-        f"get:{using}:{meta.label}:{fingerprint.schema_digest(model)}:{settings.USE_TZ}:{connection.timezone_name}:",
+        _prefix(model, connection, database),
         tuple(field.attname for field in meta.concrete_fields),
         columns,
         frozenset(declared_columns(meta.db_table)),
         dependencies.epoch(meta.db_table),
     )
+
+
+def _prefix(model: type[Model], connection: BaseDatabaseWrapper, database: object) -> str:
+    """Return what the keys of a model's rows in a database begin with: all that makes their values what they are."""
+    place = connection.settings_dict
+    parts = (
+        "get", connection.alias, connection.vendor, place["HOST"], place["PORT"], database, model._meta.label,
+        fingerprint.schema_digest(model), settings.USE_TZ, connection.timezone_name,
+    )  # fmt: skip
+    return f"{parts!r}:"
 
 
 def _is_stock(field: models.Field[Any, Any]) -> bool:

@@ -7,36 +7,22 @@ from collections.abc import Awaitable, Callable, Iterable
 from typing import Any, Generic, ParamSpec, TypeVar, cast
 
 from asgiref.sync import iscoroutinefunction, markcoroutinefunction
-from django.db import connections
 from django.db.models import QuerySet
 
 from distcache_django.freshness import dependencies as names
-from distcache_django.freshness import transactions
-from distcache_django.freshness.recording import spoil
+from distcache_django.freshness.loading import may_answer
+from distcache_django.freshness.naming import Named, dependencies_of
 from distcache_django.freshness.service import freshness
 from distcache_django.orm.arguments import call_key, digest, surroundings
 from distcache_django.orm.fingerprint import project_digest
-from distcache_django.orm.invalidation import Named, dependencies_of, invalidate
+from distcache_django.orm.invalidation import invalidate
 from distcache_django.orm.options import is_forbidden
 
-__all__ = ["CachedFunction", "cached", "cached_queryset", "may_answer"]
+__all__ = ["CachedFunction", "cached", "cached_queryset"]
 
 P = ParamSpec("P")
 R = TypeVar("R")
 Q = TypeVar("Q", bound=QuerySet[Any, Any])
-
-
-def may_answer() -> bool:
-    """Return whether an answer about no database in particular may come from the cache, or go there.
-
-    Not in ``no_cache()``, and not while an open transaction of any connection has written or looks at an older state.
-    """
-    if not freshness().enabled or is_forbidden():
-        return False
-    if all(map(transactions.may_use_cache, connections.all(initialized_only=True))):
-        return True
-    spoil("an open transaction has written, or looks at an older state of the database")
-    return False
 
 
 class CachedFunction(Generic[P, R]):
@@ -71,7 +57,7 @@ class CachedFunction(Generic[P, R]):
 
     def __call__(self, *args: P.args, **kwargs: P.kwargs) -> R:
         """Return the cached answer, or call the function and store what it returns."""
-        if not may_answer():
+        if is_forbidden() or not may_answer():
             return self.uncached(*args, **kwargs)
         load = functools.partial(self.uncached, *args, **kwargs)
         name = digest(f"{self.key(*args, **kwargs)}|{surroundings() if self._varies else ''}|{project_digest()}")

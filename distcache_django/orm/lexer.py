@@ -1,7 +1,7 @@
 r"""Cut SQL text into tokens, in each way that a database could.
 
 Databases disagree about a few characters: whether a backslash escapes a quote, whether ``#`` or ``--`` without a
-space starts a comment, whether comments nest, what ``$$`` means. A text in which none of them occurs has one reading;
+space starts a comment, whether comments nest, what ``$$`` and ``[`` mean. A text in which none of them occurs has one reading;
 another has several, and who asks what a statement reads or writes takes them all. A reading in which a quote or a
 comment is never closed is not what the database read, which would have refused it.
 """
@@ -27,7 +27,7 @@ class Token(NamedTuple):
 
 
 # What a text must hold for a question of dialect to matter: backslash escapes, "#" comments, "--" that needs a
-# space, comments that nest, comments that are code in MySQL, dollar quotes.
+# space, comments that nest, comments that are code in MySQL, dollar quotes, names in brackets.
 _QUESTIONS = (
     re.compile(r"\\"),
     re.compile(r"#"),
@@ -35,6 +35,7 @@ _QUESTIONS = (
     re.compile(r"/\*.*/\*", re.DOTALL),
     re.compile(r"/\*!"),
     re.compile(r"\$"),
+    re.compile(r"\["),
 )
 _OPEN = frozenset("'\"`")
 
@@ -60,9 +61,9 @@ def _tokens(sql: str, pattern: re.Pattern[str]) -> list[Token] | None:
     return tokens
 
 
-@lru_cache(maxsize=64)
+@lru_cache(maxsize=128)
 def _pattern(*dialect: bool) -> re.Pattern[str]:
-    backslash, hash_comment, spaced_dash, nested, code_comment, dollar = dialect
+    backslash, hash_comment, spaced_dash, nested, code_comment, dollar, bracket = dialect
     escape = r"|\\." if backslash else ""
     plain = r"[^{0}\\]" if backslash else r"[^{0}]"
     skipped = [r"\s+", r"--(?=\s|\Z)[^\n]*" if spaced_dash else r"--[^\n]*"]
@@ -72,10 +73,11 @@ def _pattern(*dialect: bool) -> re.Pattern[str]:
         skipped.append(r"/\*!\d*|\*/")
     skipped.append(_nested_comment() if nested else r"/\*.*?\*/")
     dollars = r"|\$(?P<tag>[^\W\d]\w*)?\$.*?\$(?(tag)(?P=tag))\$" if dollar else ""
+    brackets = r"|\[[^\]]*\]" if bracket else ""
     parts = [
         "|".join(skipped),
         rf"(?P<{STRING}>'(?:{plain.format(chr(39))}|''{escape})*'{dollars})",
-        rf'(?P<{NAME}>"(?:{plain.format(chr(34))}|""{escape})*"|`(?:[^`]|``)*`)',
+        rf'(?P<{NAME}>"(?:{plain.format(chr(34))}|""{escape})*"|`(?:[^`]|``)*`{brackets})',
         rf"(?P<{PLACEHOLDER}>%s|%\(\w*\)s|\?\d*|(?<!:):\w+|\$\d+)",
         rf"(?P<{WORD}>\w[\w$]*)",
         rf"(?P<{VARIABLE}>@@?[A-Za-z_`'\"][\w.$]*)",

@@ -24,7 +24,7 @@ from distcache_django.conf.distcache import OPS, load_settings, ops_of
 from distcache_django.orm.profiles import Profile, profile_of
 
 if TYPE_CHECKING:
-    from django.db.models import Model, QuerySet
+    from django.db.models import QuerySet
     from django.db.models.sql import Query
 
 __all__ = [
@@ -33,8 +33,8 @@ __all__ = [
     "choose",
     "forbid",
     "inherit",
-    "no_cache",
     "lifetime",
+    "no_cache",
     "options_for",
     "said_by",
 ]

@@ -11,9 +11,9 @@ database's functions write, other programs.
 from __future__ import annotations
 
 from collections.abc import Callable, Iterable, Iterator, Mapping
-from contextlib import AbstractContextManager, contextmanager
-from functools import lru_cache, partial
-from typing import TYPE_CHECKING, Any
+from contextlib import AbstractContextManager, contextmanager, nullcontext
+from functools import lru_cache, partial, wraps
+from typing import TYPE_CHECKING, Any, NamedTuple
 
 from django.db import connections
 from django.db.backends import utils
@@ -32,9 +32,19 @@ __all__ = ["install", "observe"]
 # Texts are remembered up to this length: longer ones are data, and not seen twice.
 _LONGEST_REMEMBERED = 4096
 # The drivers' methods that Django hands out as they are; each takes the statement first.
-_DRIVER_METHODS = ("copy", "copy_expert", "executescript", "stream")
+_DRIVER_METHODS = ("copy", "executescript", "stream")
+_NOTHING: AbstractContextManager[None] = nullcontext()
 
-Effect = tuple[frozenset[str] | None, bool]
+
+class Effect(NamedTuple):
+    """Be what a text does: the tables it writes (``None``: any), and what it means for the transaction."""
+
+    tables: frozenset[str] | None
+    chooses_isolation: bool
+    ends_transaction: bool
+
+
+_HARMLESS = Effect(frozenset(), chooses_isolation=False, ends_transaction=False)
 
 
 def install() -> None:
@@ -42,16 +52,12 @@ def install() -> None:
     connection_created.connect(_on_connection, dispatch_uid="distcache_django.orm.rawsql")
     for connection in connections.all(initialized_only=True):
         _watch(connection)
-    for name in _DRIVER_METHODS:
-        if not isinstance(vars(utils.CursorWrapper).get(name), _DriverMethod):
-            setattr(utils.CursorWrapper, name, _DriverMethod(name))
+    _watch_driver_methods(utils.CursorWrapper)
     if not getattr(utils.CursorWrapper.callproc, "_distcache_patched", False):
         utils.CursorWrapper.callproc = _reporting_callproc(utils.CursorWrapper.callproc)  # type: ignore[method-assign]
 
 
-def observe(
-    execute: Callable[..., Any], sql: Any, params: Any, many: bool, context: Mapping[str, Any]
-) -> Any:
+def observe(execute: Callable[..., Any], sql: Any, params: Any, many: bool, context: Mapping[str, Any]) -> Any:
     """Execute a statement and report what it writes; the entry of ``connection.execute_wrappers``.
 
     A statement that writes nothing costs a look-up by its text.
@@ -62,17 +68,18 @@ def observe(
     statement = capture.current_statement()
     if statement is not None and statement.owns(sql, connection):
         return statement.run(execute, sql, params, many, context)
-    tables, chooses_isolation = _effect_of(sql, context["cursor"])
-    if chooses_isolation:
-        transactions.note_isolation(connection.alias)
-    if tables is not None and not tables:
+    effect = _effect_of(sql, context["cursor"])
+    if effect is _HARMLESS:
         return execute(sql, params, many, context)
-    with _reporting(connection, tables):
+    if effect.chooses_isolation:
+        transactions.note_isolation(connection)
+    with _reporting(connection, effect):
         return execute(sql, params, many, context)
 
 
 def _on_connection(connection: BaseDatabaseWrapper, **_: Any) -> None:
     _watch(connection)
+    _watch_driver_methods(utils.CursorWrapper)  # a backend's own wrappers are known now
 
 
 def _watch(connection: BaseDatabaseWrapper) -> None:
@@ -89,10 +96,13 @@ def _effect_of(sql: Any, cursor: Any) -> Effect:
 
 
 def _effect(sql: str) -> Effect:
-    """Return the tables that a text writes, ``None`` for all there may be; and whether it chooses an isolation."""
     written = text_analysis.written(sql)
-    tables = None if written.everything else frozenset(written.tables)
-    return tables, text_analysis.changes_isolation(sql)
+    effect = Effect(
+        None if written.everything else written.tables,
+        text_analysis.changes_isolation(sql),
+        text_analysis.ends_transaction(sql),
+    )
+    return _HARMLESS if effect == _HARMLESS else effect
 
 
 _remembered_effect = lru_cache(maxsize=4096)(_effect)
@@ -107,17 +117,19 @@ def _as_text(sql: Any, cursor: Any) -> str:
     return str(sql)
 
 
-def _reporting(connection: BaseDatabaseWrapper, tables: Iterable[str] | None) -> AbstractContextManager[None]:
-    """Return the block in which one statement runs that writes these tables, ``None`` for all."""
-    written = changes.all_tables() if tables is None else changes.resolve_tables(tables)
-    if not written or connection.alias not in connections:  # one that makes a test's database has no alias
-        return _nothing()
-    return transactions.writing(connection.alias, dependencies.coarse(written))
-
-
 @contextmanager
-def _nothing() -> Iterator[None]:
-    yield
+def _reporting(connection: BaseDatabaseWrapper, effect: Effect) -> Iterator[None]:
+    """Report one statement, which runs in the block."""
+    tables = changes.all_tables() if effect.tables is None else changes.resolve_tables(effect.tables)
+    touches = dependencies.coarse(tables)
+    with (
+        transactions.writing(connection, touches) if touches else _NOTHING,
+        transactions.committing(connection) if effect.ends_transaction else _NOTHING,
+    ):
+        yield
+    if effect.ends_transaction and touches and not transactions.in_autocommit(connection):
+        # A text that has begun a transaction and written in it: it is yet to be committed.
+        transactions.record_write(connection, touches)
 
 
 # ---------------------------------------------------------------- past execute()
@@ -126,39 +138,60 @@ def _nothing() -> Iterator[None]:
 class _DriverMethod:
     """Be a method of the driver's cursor that ``CursorWrapper`` would hand out, reporting what it writes.
 
-    There is no such attribute where the driver has none, as before.
+    There is no such attribute where the driver has none, as before. ``own`` is the method that a subclass of the
+    wrapper has in its place.
     """
 
-    def __init__(self, name: str) -> None:
+    def __init__(self, name: str, own: Any = None) -> None:
         self.name = name
+        self.own = own
 
     def __get__(self, cursor: Any, owner: type | None = None) -> Any:
         if cursor is None:
-            raise AttributeError(self.name)
-        return partial(_call_driver, cursor, getattr(cursor.cursor, self.name))
+            return self
+        method = getattr(cursor.cursor, self.name) if self.own is None else self.own.__get__(cursor)
+        return partial(_call_driver, self.name, cursor, method)
 
 
-def _call_driver(cursor: Any, method: Callable[..., Any], sql: Any, *args: Any, **kwargs: Any) -> Any:
-    tables = _effect_of(sql, cursor)[0] if freshness().enabled else frozenset()
-    if tables is not None and not tables:
+def _watch_driver_methods(wrapper: type) -> None:
+    for name in _DRIVER_METHODS:
+        own = vars(wrapper).get(name)
+        if not isinstance(own, _DriverMethod) and (own is not None or wrapper is utils.CursorWrapper):
+            setattr(wrapper, name, _DriverMethod(name, own))
+    subclasses: list[type] = wrapper.__subclasses__()
+    for subclass in subclasses:
+        _watch_driver_methods(subclass)
+
+
+def _call_driver(name: str, cursor: Any, method: Callable[..., Any], sql: Any, *args: Any, **kwargs: Any) -> Any:
+    effect = _effect_of(sql, cursor) if freshness().enabled else _HARMLESS
+    if effect is _HARMLESS:
         return method(sql, *args, **kwargs)
-    if method.__name__ == "copy":  # psycopg 3: a context manager; the rows are written when it ends
-        return _copy(cursor.db, tables, method(sql, *args, **kwargs))
-    with _reporting(cursor.db, tables):
+    if name == "copy":  # a context manager of psycopg: the rows are written when it ends
+        return _copy(cursor.db, effect, method(sql, *args, **kwargs))
+    if name == "stream":
+        return _stream(cursor.db, effect, method(sql, *args, **kwargs))
+    with _reporting(cursor.db, effect):
         return method(sql, *args, **kwargs)
 
 
 @contextmanager
-def _copy(connection: BaseDatabaseWrapper, tables: Iterable[str] | None, copy: Any) -> Iterator[Any]:
-    with _reporting(connection, tables), copy as opened:
+def _copy(connection: BaseDatabaseWrapper, effect: Effect, copy: Any) -> Iterator[Any]:
+    with _reporting(connection, effect), copy as opened:
         yield opened
 
 
+def _stream(connection: BaseDatabaseWrapper, effect: Effect, rows: Iterable[Any]) -> Iterator[Any]:
+    with _reporting(connection, effect):
+        yield from rows
+
+
 def _reporting_callproc(original: Callable[..., Any]) -> Callable[..., Any]:
+    @wraps(original)
     def callproc(self: Any, *args: Any, **kwargs: Any) -> Any:
         if not freshness().enabled:
             return original(self, *args, **kwargs)
-        with _reporting(self.db, None):
+        with _reporting(self.db, Effect(None, chooses_isolation=False, ends_transaction=False)):
             return original(self, *args, **kwargs)
 
     callproc._distcache_patched = True  # type: ignore[attr-defined]  # so that installing again changes nothing

@@ -56,7 +56,7 @@ class ExecuteSql(Protocol):
         """Run the query and return what ``result_type`` asks for."""
 
 
-class _TooLarge(Exception):  # noqa: N818 - no error: it carries an answer past the cache
+class _TooLarge(Exception):
     """Carry an answer past the cache that is not to be stored."""
 
     def __init__(self, rows: Rows) -> None:
@@ -115,17 +115,15 @@ def _may_answer(compiler: SQLCompiler) -> bool:
     if query.select_for_update or query.explain_info is not None:
         return False
     # An UPDATE over several tables first selects the keys of its rows: what a write is based on is never cached.
-    return "related_updates" not in query.__dict__ and may_ask(compiler.connection, compiler.using)
+    return "related_updates" not in query.__dict__ and may_ask(compiler.connection)
 
 
-def may_ask(connection: BaseDatabaseWrapper, using: str) -> bool:
+def may_ask(connection: BaseDatabaseWrapper) -> bool:
     """Return whether an answer for this connection may come from the cache, or go there, right now.
 
     In a transaction that must be rolled back, and on an event loop, Django refuses to query; so it shall.
     """
-    return (
-        freshness().enabled and not connection.needs_rollback and _get_running_loop() is None and may_use_cache(using)
-    )
+    return not connection.needs_rollback and _get_running_loop() is None and may_use_cache(connection)
 
 
 def _answer(run: Callable[[], Any], compiler: SQLCompiler, result_type: str, options: QueryOptions | Profile) -> Any:

@@ -13,7 +13,7 @@ marked between the statement and its COMMIT. Django's results, row counts and ex
 from __future__ import annotations
 
 from collections.abc import Callable, Iterable, Iterator
-from contextlib import contextmanager, nullcontext
+from contextlib import AbstractContextManager, contextmanager, nullcontext
 from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Any, TypeVar
 
@@ -26,9 +26,11 @@ from distcache_django.orm.changes import MAX_ROWS, Row, Target, touched
 if TYPE_CHECKING:
     from django.db.backends.base.base import BaseDatabaseWrapper
 
-__all__ = ["Report", "run_known", "run_reported"]
+__all__ = ["Find", "Report", "run_known", "run_reported"]
 
 R = TypeVar("R")
+#: Parts what Django's method returned into that and the rows that were written, ``None`` where they are not known.
+Find = Callable[[R], tuple[R, Iterable[Row] | None]]
 
 
 @dataclass(slots=True)
@@ -76,7 +78,7 @@ class Report:
 
 def run_known(report: Report, touches: set[str], statement: capture.Statement, run: Callable[[], R]) -> R:
     """Run a statement that touches what is known beforehand; costs nothing but the report."""
-    with transactions.writing(report.connection.alias, touches | report.also), capture.executing(statement):
+    with transactions.writing(report.connection, touches | report.also), capture.executing(statement):
         return run()
 
 
@@ -84,17 +86,16 @@ def run_reported(
     report: Report,
     statement: capture.Statement,
     run: Callable[[], R],
-    find: Callable[[R], tuple[R, Iterable[Row] | None]],
+    find: Find[R],
 ) -> R:
     """Run a statement, and report the rows that ``find`` tells from its result, with Django's part of the result."""
-    using = report.connection.alias
     with _transaction(report.connection):
         if report.condition is not None:
             _lock(report)
         with _report_unless_refused(report), capture.executing(statement):
             result, rows = find(run())
             touches = _touched(report, rows)
-        _record(report.connection, using, touches)
+        transactions.record_write(report.connection, touches)
     return result
 
 
@@ -125,19 +126,14 @@ def _with_locked(report: Report, found: list[Row] | None) -> list[Row] | None:
     return [*report.locked, *found] if all(row[0] in keys for row in found) else None
 
 
-def _transaction(connection: BaseDatabaseWrapper) -> Any:
-    """Return a transaction for one statement, or nothing where one is open already."""
-    if connection.in_atomic_block or not transactions.in_autocommit(connection.alias):
+def _transaction(connection: BaseDatabaseWrapper) -> AbstractContextManager[Any]:
+    """Return a transaction for one statement, or nothing where one is open already.
+
+    A test's own transaction is as good as none: nobody else sees the row, so the report may follow the write.
+    """
+    if connection.in_atomic_block or not transactions.in_autocommit(connection):
         return nullcontext()
     return transaction.atomic(using=connection.alias, savepoint=False)
-
-
-def _record(connection: BaseDatabaseWrapper, using: str, touches: set[str]) -> None:
-    if connection.in_atomic_block and transactions.in_autocommit(using):
-        # A test's own transaction, never committed: nobody else sees the row, so the report may follow the write.
-        with transactions.writing(using, touches):
-            return
-    transactions.record_write(using, touches)
 
 
 @contextmanager
@@ -148,6 +144,5 @@ def _report_unless_refused(report: Report) -> Iterator[None]:
     except Error:  # the database refused: nothing was written
         raise
     except BaseException:
-        if not transactions.in_autocommit(report.connection.alias):
-            transactions.record_write(report.connection.alias, report.coarse())
+        transactions.record_write(report.connection, report.coarse())
         raise

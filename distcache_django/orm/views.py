@@ -14,11 +14,12 @@ from django.utils.cache import get_max_age, has_vary_header
 from django.utils.decorators import method_decorator
 from django.views import View
 
+from distcache_django.freshness.loading import may_answer
+from distcache_django.freshness.naming import Named, dependencies_of
 from distcache_django.freshness.service import freshness
 from distcache_django.orm.arguments import argument_text, digest, surroundings
 from distcache_django.orm.fingerprint import project_digest
-from distcache_django.orm.functions import may_answer
-from distcache_django.orm.invalidation import Named, dependencies_of
+from distcache_django.orm.options import is_forbidden
 
 __all__ = ["cached_view"]
 
@@ -90,7 +91,7 @@ class CachedView:
         return getattr(freshness(), named)(key, dependencies, load, self._timeout)
 
     def _is_askable(self, request: HttpRequest) -> bool:
-        return request.method in _METHODS and may_answer()
+        return request.method in _METHODS and not is_forbidden() and may_answer()
 
     def _key(self, request: HttpRequest, args: tuple[Any, ...], kwargs: dict[str, Any]) -> str:
         varying = [argument_text(_value_of(vary, request)) for vary in self._vary]

@@ -14,6 +14,7 @@ from functools import wraps
 from typing import TYPE_CHECKING, Any, TypeVar, cast
 
 from django.core.exceptions import EmptyResultSet, FullResultSet
+from django.db import connections
 from django.db.models.sql import compiler as compilers
 from django.db.models.sql.constants import ROW_COUNT
 
@@ -21,12 +22,11 @@ from distcache_django.freshness import dependencies
 from distcache_django.freshness.service import freshness
 from distcache_django.orm import capture, changes, rawsql
 from distcache_django.orm.changes import MAX_ROWS, Row, Target
-from distcache_django.orm.report import Report, run_known, run_reported
+from distcache_django.orm.report import Find, Report, run_known, run_reported
 
 if TYPE_CHECKING:
-    from django.db.backends.base.base import BaseDatabaseWrapper
     from django.db.models import Field
-    from django.db.models.sql import InsertQuery, Query
+    from django.db.models.sql import Query
     from django.db.models.sql.compiler import SQLCompiler, SQLDeleteCompiler, SQLInsertCompiler, SQLUpdateCompiler
 
     Fields = Sequence[Field[Any, Any]]
@@ -65,15 +65,12 @@ def _patch(owner: type, name: str, report: Callable[..., Any]) -> None:
 
 def _report_of(compiler: SQLCompiler, also: Iterable[str] = ()) -> Report:
     """Return a report that says nothing yet of the rows."""
-    connection = cast("BaseDatabaseWrapper", compiler.connection)
+    connection = compiler.connection
     model = cast("Any", compiler.query.model)
-    return Report(
-        connection,
-        model._meta.db_table,
-        capture.abilities_of(connection),
-        changes.target_of(model),
-        frozenset(dependencies.coarse(also)),
-    )
+    # A transaction can be opened on a connection that has an alias only.
+    target = changes.target_of(model) if connections[connection.alias] is connection else None
+    also = frozenset(dependencies.coarse(also))
+    return Report(connection, model._meta.db_table, capture.abilities_of(connection), target, also)
 
 
 # ---------------------------------------------------------------- INSERT
@@ -96,11 +93,11 @@ def _insert(compiler: SQLInsertCompiler, original: Callable[..., Any], returning
     if report.known is not None:
         return run_known(report, report.known, statement, run)
     if not report.returned:
-        return run_reported(report, statement, run, lambda result: (result, _read_back(report, returning_fields, result)))
+        return run_reported(report, statement, run, _read_back(report, returning_fields))
     return run_reported(report, statement, run, _split(returning_fields) if is_returning else _rows_of(statement))
 
 
-def _plan_insert(report: Report, query: InsertQuery, returning_fields: Fields) -> None:
+def _plan_insert(report: Report, query: Any, returning_fields: Fields) -> None:
     target = report.target
     report.is_bounded = True
     if target is None or len(query.objs) > MAX_ROWS:
@@ -116,13 +113,16 @@ def _plan_insert(report: Report, query: InsertQuery, returning_fields: Fields) -
         report.known = report.coarse()
 
 
-def _read_back(report: Report, returning_fields: Fields | None, result: Any) -> list[Row] | None:
-    """Return the rows that were inserted, where the database returns no more than their keys."""
-    target = report.target
-    assert target is not None
-    assert returning_fields is not None
-    keys = [row[list(returning_fields).index(target.pk)] for row in result]
-    return capture.read_keys(report.connection, target, keys, report.abilities) if keys else None
+def _read_back(report: Report, returning_fields: Fields | None) -> Find[Any]:
+    """Return how the rows of an INSERT are found where the database returns no more than their keys."""
+
+    def find(result: Any) -> tuple[Any, list[Row] | None]:
+        assert report.target is not None
+        place = list(returning_fields or ()).index(report.target.pk)
+        keys = [row[place] for row in result]
+        return result, capture.read_keys(report.connection, report.target, keys, report.abilities) if keys else None
+
+    return find
 
 
 # ---------------------------------------------------------------- UPDATE
@@ -130,32 +130,23 @@ def _read_back(report: Report, returning_fields: Fields | None, result: Any) -> 
 
 def _update(compiler: SQLUpdateCompiler, original: Callable[..., Any], result_type: Any) -> Any:
     compiled = _compile(compiler)
-    report = _plan_update(compiler, compiled)
-    statement = report.statement(is_returning=False)
-
-    def run() -> Any:
-        return _compiled(compiler, lambda: _named(report, statement, compiled), original, result_type)
-
-    if not compiled[0]:  # nothing to set in this table; statements for its parents report themselves
-        return run()
-    if report.known is not None:
-        return run_known(report, report.known, statement, run)
-    result = run_reported(report, statement, run, _found(report, statement))
-    return statement.count if statement.count is not None and result_type == ROW_COUNT else result
+    return _perform(_plan_update(compiler, compiled), compiler, compiled, original, result_type)
 
 
 def _update_returning(compiler: Any, original: Callable[..., Any], returning_fields: Fields | None) -> Any:
-    """Be ``_update`` where Django wants values back (6.1). What it refuses, or does by ``execute_sql``, is left to it."""
+    """Be ``_update`` where Django wants values back (6.1); what it does by ``execute_sql`` is left to that."""
     can_return = compiler.connection.features.can_return_rows_from_update
     if not returning_fields or not can_return or compiler.query.get_related_updates():
         return original(compiler, returning_fields)
     compiler.returning_fields = returning_fields
-    compiled = compiler.as_sql()
-    report = _plan_update(compiler, compiled)
+    sql, params = compiler.as_sql()
+    report = _plan_update(compiler, (sql, params))
     statement = report.statement(is_returning=True)
 
+    def as_sql() -> Compiled:
+        return statement.named(report.text(sql, is_returning=True)), params
+
     def run() -> Any:
-        as_sql = lambda: (statement.named(report.text(compiled[0], is_returning=True)), compiled[1])  # noqa: E731
         return _compiled(compiler, as_sql, original, returning_fields)
 
     if report.known is not None:
@@ -164,9 +155,9 @@ def _update_returning(compiler: Any, original: Callable[..., Any], returning_fie
 
 
 def _plan_update(compiler: SQLUpdateCompiler, compiled: Compiled) -> Report:
-    report, query = _report_of(compiler), compiler.query
+    report, query = _report_of(compiler), cast("Any", compiler.query)
     columns = {field.column for field, _, _ in query.values}
-    if report.target is None or report.target.pk.column in columns:
+    if report.target is None or report.target.columns[0] in columns:
         report.known = report.coarse()
     elif compiled[0]:
         report.changes_declared = report.target.may_change(columns)
@@ -177,7 +168,7 @@ def _plan_update(compiler: SQLUpdateCompiler, compiled: Compiled) -> Report:
 def _condition(compiler: SQLUpdateCompiler) -> Compiled | None:
     """Return the condition of an UPDATE that has been compiled, as SQL."""
     try:
-        sql, params = compiler.compile(compiler.query.where)
+        sql, params = compiler.compile(cast("Any", compiler.query.where))
     except (EmptyResultSet, FullResultSet):
         return None
     return sql, tuple(params)
@@ -189,30 +180,39 @@ def _condition(compiler: SQLUpdateCompiler) -> Compiled | None:
 def _delete(compiler: SQLDeleteCompiler, original: Callable[..., Any], result_type: Any) -> Any:
     compiled = _compile(compiler)
     report = _report_of(compiler, changes.database_cascades(cast("Any", compiler.query.model)))
-    beginning = f"DELETE FROM {report.connection.ops.quote_name(report.table)} WHERE "
+    start = f"DELETE FROM {report.connection.ops.quote_name(report.table)} WHERE "  # noqa: S608 - to recognise it by
 
     def condition() -> Compiled | None:
         sql, params = compiled
-        return (sql.removeprefix(beginning), params) if sql.startswith(beginning) else None
+        return (sql.removeprefix(start), params) if sql.startswith(start) else None
 
     if report.target is None:
         report.known = report.coarse()
     else:
         _plan_rows(report, compiler.query, report.target, condition, is_update=False)
+    return _perform(report, compiler, compiled, original, result_type)
+
+
+# ---------------------------------------------------------------- what they share
+
+
+def _perform(report: Report, compiler: Any, compiled: Compiled, original: Callable[..., Any], result_type: Any) -> Any:
+    """Run an UPDATE or DELETE as its report is planned; return what Django's method does."""
     statement = report.statement(is_returning=False)
+    sql, params = compiled
+
+    def as_sql() -> Compiled:
+        return (statement.named(report.text(sql, is_returning=False)), params) if sql else compiled
 
     def run() -> Any:
-        return _compiled(compiler, lambda: _named(report, statement, compiled), original, result_type)
+        return _compiled(compiler, as_sql, original, result_type)
 
-    if not compiled[0]:
+    if not sql:  # nothing to write in this table; statements for its parents report themselves
         return run()
     if report.known is not None:
         return run_known(report, report.known, statement, run)
     result = run_reported(report, statement, run, _found(report, statement))
     return statement.count if statement.count is not None and result_type == ROW_COUNT else result
-
-
-# ---------------------------------------------------------------- what they share
 
 
 def _plan_rows(
@@ -241,7 +241,7 @@ def _may_return(report: Report, query: Query) -> bool:
     return report.connection.vendor != "sqlite" or bool(query.get_meta().managed)
 
 
-def _found(report: Report, statement: capture.Statement) -> Callable[[R], tuple[R, Iterable[Row] | None]]:
+def _found(report: Report, statement: capture.Statement) -> Find[R]:
     """Return how the rows of an UPDATE or DELETE are found."""
 
     def find(result: R) -> tuple[R, Iterable[Row] | None]:
@@ -258,11 +258,11 @@ def _found(report: Report, statement: capture.Statement) -> Callable[[R], tuple[
     return find
 
 
-def _rows_of(statement: capture.Statement) -> Callable[[R], tuple[R, Iterable[Row] | None]]:
+def _rows_of(statement: capture.Statement) -> Find[R]:
     return lambda result: (result, statement.rows)
 
 
-def _split(returning_fields: Fields | None) -> Callable[[Any], tuple[Any, Iterable[Row]]]:
+def _split(returning_fields: Fields | None) -> Find[Any]:
     """Return how a result is parted into Django's columns and those that were added."""
     width = len(returning_fields or ())
     return lambda result: ([row[:width] for row in result], [row[width:] for row in result])
@@ -275,11 +275,6 @@ def _compile(compiler: Any) -> Compiled:
     except EmptyResultSet:
         return "", ()
     return sql, tuple(params)
-
-
-def _named(report: Report, statement: capture.Statement, compiled: Compiled) -> Compiled:
-    sql, params = compiled
-    return (statement.named(report.text(sql, is_returning=False)), params) if sql else compiled
 
 
 def _compiled(compiler: Any, as_sql: Callable[[], Any], original: Callable[..., Any], argument: Any) -> Any:

@@ -28,7 +28,7 @@ from distcache_django.runtime.policy import Policy
 __all__ = ["CacheRuntime", "forget_configuration", "runtime_for"]
 
 
-@dataclass(frozen=True)
+@dataclass(frozen=True, eq=False)
 class CacheRuntime:
     """Be everything that the cache objects of one alias share."""
 

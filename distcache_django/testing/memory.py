@@ -14,7 +14,8 @@ fault       a request                        costs                             t
 ==========  ===============================  ================================  ==========================
 
 The first failure takes a node off the requests' way, as the health board of a process does; it is used
-again after ``mend`` (or ``settle``, where the node itself is well), which first deletes what missed a write.
+again after ``mend`` (or ``settle``, where the node itself is well), which first deletes what missed a write and
+bumps the version records that missed it.
 """
 
 from __future__ import annotations
@@ -26,19 +27,25 @@ from typing import Any, TypeVar
 from distcache_django.cluster.debts import Debts
 from distcache_django.core import requests as r
 from distcache_django.core.coordinator import REDIRECTED_TTL_MS
-from distcache_django.core.effects import Ask, Gather, Load, Op, Owe, Pause, Raised, step
+from distcache_django.core.effects import Ask, Gather, Load, Op, Owe, OweBumps, Pause, Raised, step
+from distcache_django.core.freshness import RECORD_TTL_MS
 from distcache_django.exceptions import DistcacheError, NodeRefused, NodeTimeout, NodeUnreachable
 from distcache_django.testing.memory_node import MemoryNode
-from distcache_django.transport.health import OutOfTime, known_down, report
+from distcache_django.transport.health import OutOfTime, known_down, remember, report
 
-__all__ = ["OUT_OF_MEMORY", "READ_ONLY", "MemoryNode", "MemoryNodes"]
+__all__ = ["OUT_OF_MEMORY", "READ_ONLY", "MemoryNode", "MemoryNodes", "pay"]
 
 T = TypeVar("T")
 #: What a full server answers.
 OUT_OF_MEMORY = "OOM command not allowed when used memory > 'maxmemory'."
 #: What a server answers that follows another one.
 READ_ONLY = "READONLY You can't write against a read only replica."
-_GROWING = (r.Store, r.StoreIf, r.StoreMany, r.Increase, r.Acquire, r.Release)
+_GROWING = (
+    *(r.Store, r.StoreIf, r.StoreMany, r.Increase, r.Acquire, r.Release),
+    *(r.Register, r.Mint, r.Mark, r.Bump, r.Fill),
+)
+#: How long the versions of a node whose records were all made void prove nothing.
+_QUARANTINE_MS = 60_000
 _WRITING = (*_GROWING, r.Remove, r.Expire, r.Deadline, r.Persist, r.Prolong)
 
 
@@ -62,10 +69,19 @@ class MemoryNodes:
         self.down: frozenset[str] = frozenset()
         self.returned: dict[str, float] = {}
         self.debts = {name: Debts() for name in self.nodes}
+        #: Changes when a link to a node opens, as ``Endpoint.generation`` does.
+        self.generations = dict.fromkeys(self.nodes, 0)
+        self._linked: dict[str, int] = {}
         self._faults: dict[str, _Fault] = {}
         self._refusals: dict[str, tuple[str, tuple[type[r.Request], ...]]] = {}
         self._late: dict[str, list[r.Request]] = {name: [] for name in self.nodes}
         self._expires = now
+        self._count = 0
+
+    def random(self, size: int) -> bytes:
+        """Return bytes that were never returned before."""
+        self._count += 1
+        return self._count.to_bytes(size)
 
     # ------------------------------------------------------------------ time and faults
 
@@ -91,12 +107,15 @@ class MemoryNodes:
         self._refusals[name] = READ_ONLY, _WRITING
 
     def mend(self, name: str, *, empty: bool = False) -> None:
-        """Bring a node back, having executed what it had taken in, or ``empty``, and use it again."""
-        self._faults.pop(name, None)
+        """Bring a node back, having executed what it had taken in, or ``empty``, and use it again.
+
+        What was killed or is ``empty`` is another process.
+        """
+        node = self.nodes[name]
         self._refusals.pop(name, None)
+        if self._faults.pop(name, None) is _Fault.DEAD or empty:
+            node.restart(None if empty else node)
         late, self._late[name] = self._late[name], []
-        if empty:
-            self.nodes[name].clear()
         for request in late if not empty else ():
             try:
                 self.nodes[name].execute(request)
@@ -105,15 +124,10 @@ class MemoryNodes:
         self.settle(name)
 
     def settle(self, name: str) -> None:
-        """Delete what missed a write and use the node again, as good probes do; nothing while it is away."""
+        """Pay what is owed to a node and use it again, as good probes do; nothing while it is away."""
         if name in self._faults or self._is_refused(name, r.Remove):
             return
-        node = self.nodes[name]
-        keys, patterns = self.debts[name].take()
-        node.execute(r.Remove(keys))
-        for pattern in patterns:
-            _, found = node.execute(r.Scan(0, pattern, len(node.keys())))
-            node.execute(r.Remove(found))
+        pay(self.nodes[name], self.debts[name], self.random(8))
         if name in self.down:
             self.down -= {name}
             self.returned[name] = self.now
@@ -132,6 +146,11 @@ class MemoryNodes:
     def owe(self, node: str, keys: Iterable[Any], patterns: Iterable[str] = ()) -> None:
         """Note keys that missed a write; the node is not used before they are deleted."""
         self.debts[node].add(keys, patterns, caches=("*",))
+        self.down |= {node}
+
+    def owe_bumps(self, node: str, keys: Iterable[str]) -> None:
+        """Note version records that missed a bump; the node is not used before they have it."""
+        self.debts[node].add_bumps(keys)
         self.down |= {node}
 
     # ------------------------------------------------------------------ the driver
@@ -154,8 +173,8 @@ class MemoryNodes:
             return Raised(reply) if isinstance(reply, DistcacheError) else reply
         if isinstance(effect, Gather):
             return [self._ask(ask, late) for ask in effect.asks]
-        if isinstance(effect, Owe):
-            self.owe(effect.node, effect.keys, effect.patterns)
+        if isinstance(effect, (Owe, OweBumps)):
+            remember(self, effect)
         elif isinstance(effect, Pause):
             self.advance(effect.seconds)
             self._expires = self.now + self.deadline
@@ -193,10 +212,27 @@ class MemoryNodes:
         if fault is _Fault.HUNG:
             self._late[node].append(request)
             self.now = max(self.now, self._expires)
+            self._linked.pop(node, None)
             raise NodeTimeout(node, f"no answer within {self.deadline:g} s")
+        if self._linked.get(node) != self.nodes[node].boots:
+            self._linked[node] = self.nodes[node].boots
+            self.generations[node] += 1
         if self._is_refused(node, type(request)):
             raise NodeRefused(node, self._refusals[node][0])
         return self.nodes[node].execute(request)
 
     def _is_refused(self, node: str, kind: type[r.Request]) -> bool:
         return node in self._refusals and issubclass(kind, self._refusals[node][1])
+
+
+def pay(node: MemoryNode, debts: Debts, incarnation: bytes) -> None:
+    """Pay the debts to a node, as a process does before it uses it again; ``incarnation`` if all is to be void."""
+    keys, patterns = debts.take()
+    node.execute(r.Remove(keys))
+    for pattern in patterns:
+        _, found = node.execute(r.Scan(0, pattern, len(node.keys())))
+        node.execute(r.Remove(found))
+    bumps, is_renewed = debts.take_bumps()
+    if is_renewed:
+        node.execute(r.Register(incarnation, _QUARANTINE_MS, renew=True))
+    node.execute(r.Bump(bumps, RECORD_TTL_MS))

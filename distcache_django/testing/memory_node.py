@@ -8,6 +8,7 @@ from typing import Any
 
 from distcache_django.core import requests as r
 from distcache_django.exceptions import NodeRefused, NotAnInteger
+from distcache_django.testing import memory_records
 
 __all__ = ["MemoryNode"]
 
@@ -24,13 +25,24 @@ class _Record:
 
 
 class MemoryNode:
-    """Keep one node's records and execute requests on them; ``clock`` returns Unix time in seconds."""
+    """Keep one node's records and execute requests on them; ``clock`` returns Unix time in seconds.
+
+    ``boots`` counts the processes it has been, of which ``run_id`` names the present one. ``marked`` is when the
+    marks on version records end, by key, in Unix milliseconds.
+    """
 
     def __init__(self, name: str, clock: Callable[[], float]) -> None:
         self.name = name
         self._clock = clock
         self._records: dict[str, _Record] = {}
         self._serial = 0
+        self.marked: dict[str, int] = {}
+        self.boots = 1
+
+    @property
+    def run_id(self) -> bytes:
+        """Return the random name of the present process, which is not random here."""
+        return b"%0*x" % (memory_records.RUN_ID_SIZE, self.boots)
 
     def __getitem__(self, key: str) -> bytes | None:
         """Return the bytes that are kept for a key, ``None`` for a value that is not a string."""
@@ -53,8 +65,28 @@ class MemoryNode:
         self._records[key] = _Record(self._serial, stored, self._at(ttl_ms))
 
     def clear(self) -> None:
-        """Lose everything, as a restart without persistence does."""
+        """Lose everything, as FLUSHALL does."""
         self._records.clear()
+        self.marked.clear()
+
+    def restart(self, memory: MemoryNode | None = None) -> None:
+        """Be another process, with what ``memory`` holds: nothing, unless it is given."""
+        kept = memory.snapshot() if memory is not None else MemoryNode(self.name, self._clock)
+        self._records, self.marked = kept._records, kept.marked
+        self.boots += 1
+
+    def snapshot(self) -> MemoryNode:
+        """Return a copy of what there is, to ``restart`` with later."""
+        copy = MemoryNode(self.name, self._clock)
+        copy._records = {
+            key: _Record(record.serial, record.value, record.expires) for key, record in self._records.items()
+        }
+        copy.marked, copy.boots, copy._serial = dict(self.marked), self.boots, self._serial
+        return copy
+
+    def is_volatile(self, key: str) -> bool:
+        """Return whether a key has an expiry, so that the policies named ``volatile-*`` may evict it."""
+        return self._records[key].expires is not None
 
     def execute(self, request: r.Request) -> Any:
         """Do what a server does with a request and return the reply that a driver would hand out.
@@ -62,6 +94,36 @@ class MemoryNode:
         :raises NodeRefused: for a value of the wrong type.
         """
         return _EXECUTE[type(request)](self, request)
+
+    # ------------------------------------------------------------------ what the scripts on version records use
+
+    def now_ms(self) -> int:
+        """Return the node's time as Unix milliseconds."""
+        return int(self._clock() * 1000)
+
+    def text(self, key: str) -> bytes | None:
+        """Return the bytes of a key, ``None`` where there is none.
+
+        :raises NodeRefused: for a value that is not a string.
+        """
+        return self._text(key)
+
+    def discard(self, key: str) -> None:
+        """Delete a key if it is there; also what an eviction does."""
+        self._records.pop(key, None)
+
+    def ttl_ms(self, key: str) -> int:
+        """Return the time left of a key in milliseconds: -1 without an expiry, -2 without the key."""
+        record = self._live(key)
+        if record is None:
+            return -2
+        return -1 if record.expires is None else round((record.expires - self._clock()) * 1000)
+
+    def expire_in(self, key: str, ttl_ms: int) -> None:
+        """Set the time left of a key."""
+        self._expire(key, self._at(ttl_ms))
+
+    # ------------------------------------------------------------------ requests
 
     def _at(self, ttl_ms: int | None) -> float | None:
         return None if ttl_ms is None else self._clock() + ttl_ms / 1000
@@ -86,12 +148,6 @@ class MemoryNode:
 
     def _fetch_many(self, request: r.FetchMany) -> list[bytes | None]:
         return [record.value if (record := self._live(key)) else None for key in request.keys]
-
-    def _time_to_live(self, request: r.TimeToLive | r.Inspect | r.Prolong) -> int:
-        record = self._live(request.key)
-        if record is None:
-            return -2
-        return -1 if record.expires is None else round((record.expires - self._clock()) * 1000)
 
     def _store(self, request: r.Store | r.StoreIf) -> bool:
         self.put(request.key, request.value, request.ttl_ms)
@@ -173,7 +229,7 @@ class MemoryNode:
     def _prolong(self, request: r.Prolong) -> bool:
         if self._token(request) is None:
             return False
-        left = max(0, self._time_to_live(request)) if request.add else 0
+        left = max(0, self.ttl_ms(request.key)) if request.add else 0
         return self._expire(request.key, self._at(request.ttl_ms + left))
 
 
@@ -182,8 +238,8 @@ _EXECUTE: Mapping[type[r.Request], Callable[[MemoryNode, Any], Any]] = {
     r.Fetch: MemoryNode._fetch,
     r.FetchMany: MemoryNode._fetch_many,
     r.Exists: lambda node, request: node._live(request.key) is not None,
-    r.TimeToLive: MemoryNode._time_to_live,
-    r.Inspect: lambda node, request: (node._text(request.key), node._time_to_live(request)),
+    r.TimeToLive: lambda node, request: node.ttl_ms(request.key),
+    r.Inspect: lambda node, request: (node._text(request.key), node.ttl_ms(request.key)),
     r.Store: MemoryNode._store,
     r.StoreIf: MemoryNode._store_if,
     r.StoreMany: MemoryNode._store_many,
@@ -196,6 +252,12 @@ _EXECUTE: Mapping[type[r.Request], Callable[[MemoryNode, Any], Any]] = {
     r.Acquire: MemoryNode._acquire,
     r.Release: MemoryNode._release,
     r.Prolong: MemoryNode._prolong,
+    r.Register: memory_records.register,
+    r.Mint: memory_records.mint,
+    r.Mark: memory_records.mark,
+    r.Bump: memory_records.bump,
+    r.Unmark: memory_records.unmark,
+    r.Fill: memory_records.fill,
 }
 
 

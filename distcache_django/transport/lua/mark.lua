@@ -19,6 +19,7 @@ for _, key in ipairs(redis.call('ZRANGEBYSCORE', 'dc:marked', '-inf', now, 'LIMI
   if version then
     write(key, version, kind, marks, ARGV[3])
   else
+    redis.call('DEL', key)
     redis.call('ZREM', 'dc:marked', key)
   end
 end

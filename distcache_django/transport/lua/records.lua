@@ -13,7 +13,8 @@ local function fresh()
   return incarnation .. struct.pack('>I8', redis.call('INCR', 'dc:count'))
 end
 
--- Return version, kind and marks (a list of {deadline, token}) of a record, or nil where it is missing or void.
+-- Return version, kind and marks (a list of {deadline, token}) of a record, or nil where it is missing or void: all are
+-- void on a node without an incarnation.
 -- Expired marks are left out; with one, the version is a new one.
 local function read(key)
   local record = redis.call('GET', key)

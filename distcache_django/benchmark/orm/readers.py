@@ -1,0 +1,86 @@
+"""Read as fast as possible, note every answer, and compare with the database once the writers have stopped."""
+
+from __future__ import annotations
+
+import random
+import time
+from collections import Counter
+from dataclasses import dataclass, field
+from typing import Any
+
+from django.db import connection
+
+from distcache_django.benchmark.orm.measured import statements_of_this_thread
+from distcache_django.benchmark.orm.sql import read_sql
+from distcache_django.benchmark.orm.truth import Dataset
+from distcache_django.benchmark.orm.verdicts import Answer, Shape
+from distcache_django.benchmark.orm.ways import Plain
+
+__all__ = ["MIX", "Reader", "audit"]
+
+#: Shapes of queries and how many of a hundred they are.
+MIX: dict[Shape, int] = {"item": 60, "group": 20, "tags": 5, "total": 15}
+_DRAWN_AT_ONCE = 1000
+_TRUE = {shape: read_sql(shape) for shape in MIX}
+
+
+@dataclass
+class Reader:
+    """Read random things on one thread; half of the reads are of the hot items, or of their groups."""
+
+    way: Plain
+    dataset: Dataset
+    rng: random.Random
+    answers: list[Answer] = field(default_factory=list)
+    hits: int = 0
+    failures: Counter[str] = field(default_factory=Counter)
+    #: Equal answers are kept once: most are.
+    _known: dict[tuple[Any, ...], tuple[Any, ...]] = field(default_factory=dict)
+
+    def read_until(self, start: int, end: int) -> None:
+        """Read from one time to another, both in ``time.monotonic_ns``, and close the connection."""
+        time.sleep(max(0.0, (start - time.monotonic_ns()) / 1e9))
+        try:
+            while time.monotonic_ns() < end:
+                for shape in self.rng.choices(list(MIX), list(MIX.values()), k=_DRAWN_AT_ONCE):
+                    if time.monotonic_ns() >= end:
+                        break
+                    self.read(shape)
+        finally:
+            connection.close()
+
+    def read(self, shape: Shape) -> None:
+        """Read once; a hit is a read for which the database was asked nothing."""
+        key = self.rng.randint(1, self.dataset.hot if self.rng.random() < 0.5 else self.dataset.items)
+        if shape in ("group", "total"):
+            key = self.dataset.first_group(key)
+        asked = statements_of_this_thread()
+        begun = time.monotonic_ns()
+        try:
+            value = self.way.read(shape, key)
+        except Exception as error:  # noqa: BLE001 - whatever a library raises is counted, and stands in the report
+            self.failures[f"{shape}: {type(error).__name__}: {error}"] += 1
+            return
+        ended = time.monotonic_ns()
+        self.hits += statements_of_this_thread() == asked
+        self.answers.append(Answer(shape, key, begun, ended, self._known.setdefault(value, value)))
+
+
+def audit(way: Plain, dataset: Dataset) -> tuple[int, int]:
+    """Return how many queries of the data there are, and to how many of them the answer is not the database's.
+
+    The database is asked past Django and every cache. Nobody may be writing.
+    """
+    wanted: list[tuple[Shape, int]] = [("item", key) for key in range(1, dataset.items + 1)]
+    wanted += [("tags", key) for key in range(1, dataset.items + 1)]
+    wanted += [("group", key) for key in range(1, dataset.groups + 1)]
+    wanted += [("total", key) for key in range(1, dataset.groups + 1)]
+    connection.ensure_connection()
+    return len(wanted), sum(way.read(shape, key) != _true_answer(shape, key) for shape, key in wanted)
+
+
+def _true_answer(shape: Shape, key: int) -> tuple[Any, ...]:
+    rows = connection.connection.execute(_TRUE[shape], [key]).fetchall()
+    if shape == "group":
+        return tuple(rows)
+    return tuple(rows[0]) if shape != "tags" else tuple(tag for (tag,) in rows)

@@ -1,0 +1,205 @@
+"""Derive from a query's conditions to which rows its answer is confined, for each of its tables.
+
+The rules, and why they hold, are at the head of ``analysis``.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterator, Mapping
+from dataclasses import dataclass, field
+from typing import TYPE_CHECKING, Any, Final, TypeAlias
+
+from django.db.models.expressions import Col
+from django.db.models.fields.related_lookups import RelatedExact, RelatedIn, RelatedIsNull
+from django.db.models.lookups import Exact, In, IntegerFieldExact, IsNull
+from django.db.models.sql.constants import LOUTER
+from django.db.models.sql.datastructures import BaseTable, Join
+from django.db.models.sql.where import AND, OR, WhereNode
+
+from distcache_django.freshness import dependencies as names
+from distcache_django.orm.values import canonical_exact, is_refinable
+
+if TYPE_CHECKING:
+    from django.db.models import Field
+    from django.db.models.sql import Query
+
+__all__ = ["MAX_VALUES", "Declared", "Guards", "guards_of"]
+
+Declared: TypeAlias = Callable[[str], tuple[str, ...]]
+#: A column and a value (in its canonical form, None for NULL) that a row may have.
+_Atom: TypeAlias = "tuple[str, str | None]"
+#: Every row that takes part has one of these.
+_Bound: TypeAlias = "frozenset[_Atom]"
+#: Bounds by alias, all of which hold.
+_Bounds: TypeAlias = "dict[str, list[_Bound]]"
+
+#: A condition with more values than this is no better than the table.
+MAX_VALUES: Final = 32
+
+# Exactly these: a site's own lookup of the same name may compare in its own way.
+_EXACT: Final = frozenset({Exact, IntegerFieldExact, RelatedExact})
+_IN: Final = frozenset({In, RelatedIn})
+_IS_NULL: Final = frozenset({IsNull, RelatedIsNull})
+_TABLES: Final = frozenset({BaseTable, Join})
+
+
+@dataclass(slots=True)
+class Guards:
+    """Collect, for each table, the dependencies that stand for each of its aliases (``None`` where there are none).
+
+    ``used`` are aliases that the query counts references to, ``unused`` those it does not.
+    """
+
+    used: dict[str, list[frozenset[str] | None]] = field(default_factory=dict)
+    unused: dict[str, list[frozenset[str] | None]] = field(default_factory=dict)
+
+    @property
+    def tables(self) -> set[str]:
+        """Give the tables that have aliases."""
+        return self.used.keys() | self.unused.keys()
+
+
+def guards_of(query: Query, declared: Declared, vendor: str, found: Guards) -> None:
+    """Add to ``found`` what stands for each alias of a query that is no union and has no inner query."""
+    aliases: Mapping[str, BaseTable | Join] = query.alias_map
+    bounds: _Bounds = {}
+    if query.where.children:
+        scope = _Scope(aliases, declared, vendor, {})
+        bounds = _of_node(query.where, scope)
+        if bounds and len(aliases) > 1:
+            _follow_joins(query, bounds)
+    else:
+        scope = None
+    for alias, source in aliases.items():
+        guard = scope.guard(alias, bounds[alias]) if scope is not None and alias in bounds else None
+        place = found.used if query.alias_refcount.get(alias) else found.unused
+        place.setdefault(source.table_name, []).append(guard)
+
+
+@dataclass(slots=True)
+class _Scope:
+    """Be the aliases of one query, and what is known of the columns of their tables."""
+
+    aliases: Mapping[str, BaseTable | Join]
+    declared: Declared
+    vendor: str
+    keys: dict[str, str]
+
+    def guard(self, alias: str, bounds: list[_Bound]) -> frozenset[str] | None:
+        """Return the dependencies that stand for an alias, from the bound with the fewest."""
+        usable = [bound for bound in bounds if len(bound) <= MAX_VALUES and self.is_usable(alias, bound)]
+        if not usable:
+            return None
+        table, key = self.aliases[alias].table_name, self.keys.get(self.aliases[alias].table_name)
+        # Among equals the row's own: fewer writes touch it.
+        best = min(usable, key=lambda bound: (len(bound), any(column != key for column, _ in bound)))
+        return frozenset(
+            names.row(table, value)
+            if column == key and value is not None
+            else names.field(table, column, value)
+            for column, value in best
+        )
+
+    def is_usable(self, alias: str, bound: _Bound) -> bool:
+        """Return whether each of a bound's columns has dependencies."""
+        table = self.aliases[alias].table_name
+        key, declared = self.keys.get(table), self.declared(table)
+        return all((column == key and value is not None) or column in declared for column, value in bound)
+
+    def learn(self, table: str, column: Field[Any, Any]) -> None:
+        """Remember a table's primary key when one of its columns is met."""
+        if table not in self.keys:
+            pk = column.model._meta.pk
+            own = column.model._meta.db_table == table and pk is not None
+            self.keys[table] = (getattr(pk, "column", None) or "") if own else ""
+
+
+def _of_node(node: WhereNode, scope: _Scope) -> _Bounds:
+    """Return what a condition confines, nothing if it is negated."""
+    if node.negated:
+        return {}
+    children = node.children
+    if node.connector == AND or len(children) == 1:
+        bounds: _Bounds = {}
+        for child in children:
+            for alias, more in _of_child(child, scope).items():
+                bounds.setdefault(alias, []).extend(more)
+        return bounds
+    if node.connector != OR or node.contains_aggregate or node.contains_over_clause:
+        return {}
+    return _of_branches([_of_child(child, scope) for child in children], scope)
+
+
+def _of_child(child: Any, scope: _Scope) -> _Bounds:
+    if isinstance(child, WhereNode):
+        return _of_node(child, scope)
+    kind = type(child)
+    if kind not in _EXACT and kind not in _IN and kind not in _IS_NULL:
+        return {}
+    column = child.lhs
+    if type(column) is not Col or column.alias not in scope.aliases or child.bilateral_transforms:
+        return {}
+    source = scope.aliases[column.alias]
+    if type(source) not in _TABLES or not is_refinable(column.target, scope.vendor):
+        return {}
+    bound = _of_lookup(child, kind, column.target, source)
+    if bound is None:
+        return {}
+    scope.learn(source.table_name, column.target)
+    return {column.alias: [bound]}
+
+
+def _of_lookup(lookup: Any, kind: type, target: Field[Any, Any], source: BaseTable | Join) -> _Bound | None:
+    if kind in _IS_NULL:
+        is_null = lookup.rhs is True and source.join_type != LOUTER
+        return frozenset({(target.column, None)}) if is_null else None
+    values = [lookup.rhs] if kind in _EXACT else lookup.rhs
+    if not isinstance(values, (list, tuple, set, frozenset)):
+        return None
+    atoms: set[_Atom] = set()
+    for value in values:
+        if value is not None or kind in _EXACT:  # NULL in a list is left out of the SQL
+            spelling = canonical_exact(target, value)
+            if spelling is None:
+                return None
+            atoms.add((target.column, spelling))
+    return frozenset(atoms) or None
+
+
+def _of_branches(branches: list[_Bounds], scope: _Scope) -> _Bounds:
+    """Return what confines an alias whichever of the branches holds."""
+    bounds: _Bounds = {}
+    for alias in set.intersection(*(set(branch) for branch in branches)):
+        chosen = [_choose(branch[alias], alias, scope) for branch in branches]
+        bounds[alias] = [frozenset().union(*chosen)]
+    return bounds
+
+
+def _choose(bounds: list[_Bound], alias: str, scope: _Scope) -> _Bound:
+    return min(bounds, key=lambda bound: (not scope.is_usable(alias, bound), len(bound)))
+
+
+def _follow_joins(query: Query, bounds: _Bounds) -> None:
+    """Carry bounds over the equalities of joins: first to the outer sides, then, from there too, to the inner ones."""
+    joins = [join for join in query.alias_map.values() if type(join) is Join]
+    for join in reversed(joins):
+        if query.alias_refcount.get(join.table_alias):
+            _carry(bounds, join.table_alias, join.parent_alias, [(inner, outer) for outer, inner in join.join_cols])
+    for join in joins:
+        _carry(bounds, join.parent_alias, join.table_alias, join.join_cols)
+
+
+def _carry(bounds: _Bounds, source: str, target: str, columns: Any) -> None:
+    carried = [bound for bound in bounds.get(source, ()) for bound in _renamed(bound, columns)]
+    if carried:
+        bounds.setdefault(target, []).extend(bound for bound in carried if bound not in bounds.get(target, ()))
+
+
+def _renamed(bound: _Bound, columns: Any) -> Iterator[_Bound]:
+    """Yield a bound in terms of the other side's columns, for each pair of a join's columns that it is about.
+
+    NULL is equal to nothing: a row that has it in the column takes part in no join.
+    """
+    for here, there in columns:
+        if all(column == here for column, _ in bound):
+            yield frozenset((there, value) for _, value in bound if value is not None)
