@@ -77,7 +77,6 @@ class DistcacheSettings:
     lease: float
     untracked: frozenset[str]
     ttl_jitter: float
-    negative_timeout: float | None
 
 
 def names_of(value: object) -> tuple[str, ...] | None:
@@ -115,7 +114,6 @@ _ACCEPTED: Mapping[str, Option] = MappingProxyType(
             "a list of 'app.model' or names of tables",
         ),
         "TTL_JITTER": OPTIONS["TTL_JITTER"]._replace(default=0.1),
-        "NEGATIVE_TIMEOUT": _seconds(None),
     }
 )
 

@@ -22,7 +22,6 @@ wherever they hide; Python objects only say what confines the occurrences that t
 
 from __future__ import annotations
 
-from collections.abc import Callable
 from typing import Final
 
 from django.db.models.sql import AggregateQuery, Query
@@ -31,9 +30,18 @@ from distcache_django.freshness import dependencies as names
 from distcache_django.orm import sql as sqltext
 from distcache_django.orm.confinement import Declared, Guards, guards_of
 from distcache_django.orm.suspicion import suspicion
-from distcache_django.orm.values import NotCanonical, canonical, canonical_from_db, is_refinable
+from distcache_django.orm.values import NotCanonical, canonical, canonical_exact, canonical_from_db, is_refinable, spell
 
-__all__ = ["NotCanonical", "canonical", "canonical_from_db", "dependencies", "is_refinable", "why_not"]
+__all__ = [
+    "NotCanonical",
+    "canonical",
+    "canonical_exact",
+    "canonical_from_db",
+    "dependencies",
+    "is_refinable",
+    "spell",
+    "why_not",
+]
 
 _KNOWN_QUERIES: Final = frozenset({Query, AggregateQuery})
 
@@ -106,7 +114,11 @@ def _unwrap(query: Query, parts: list[Query]) -> int | None:
 
 
 def _of_table(
-    found: Guards, table: str, occurrences: int, is_complete: bool, is_single: bool  # noqa: FBT001
+    found: Guards,
+    table: str,
+    occurrences: int,
+    is_complete: bool,
+    is_single: bool,  # noqa: FBT001
 ) -> frozenset[str] | None:
     """Return the union of the guards of all occurrences of a table, ``None`` unless each has one.
 

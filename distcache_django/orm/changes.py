@@ -1,13 +1,13 @@
 """Say what a write touches, as dependencies: each row with its old and new declared values, or the whole table.
 
-A *target* is a table whose rows can be told apart by name. Where there is none (models of a migration, composite
-primary keys, two models with different keys on one table), and where the rows of a write are unknown or too many,
+A *target* is a table whose rows can be told apart by name. Where there is none (models of a migration, keys
+without a canonical form, two models on one table), and where the rows of a write are unknown or too many,
 the write is *coarse*: it ends every answer that read the table. Doubt costs hits, never correctness.
 """
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Iterator, Sequence
+from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any, cast
 
@@ -20,8 +20,8 @@ from django.db.models.lookups import Exact, In, Lookup
 from django.db.models.sql.where import AND, WhereNode
 
 from distcache_django.freshness import dependencies
-from distcache_django.orm import analysis
 from distcache_django.orm.profiles import declared_columns, is_untracked
+from distcache_django.orm.values import NotCanonical, canonical, canonical_from_db, is_refinable
 
 if TYPE_CHECKING:
     from django.db.models.sql import InsertQuery, Query
@@ -79,12 +79,10 @@ def target_of(model: type[models.Model]) -> Target | None:
     """Return the target that writes of a model have, or ``None`` where they can only be coarse."""
     meta = model._meta
     pk: Any = meta.pk
-    if meta.apps is not apps or pk is None or getattr(pk, "column", None) is None or not analysis.is_refinable(pk):
+    if meta.apps is not apps or not _is_only_model(meta.db_table) or pk is None or not is_refinable(pk):
         return None
     own = {field.column: field for field in _concrete(model)._meta.local_concrete_fields}
-    columns = declared_columns(meta.db_table)
-    if not _is_only_key(meta.db_table, pk.column) or not own.keys() >= set(columns):
-        return None
+    columns = tuple(column for column in declared_columns(meta.db_table) if is_refinable(own[column]))
     return Target(meta.db_table, pk, tuple(own[column] for column in columns), (pk.column, *columns))
 
 
@@ -93,13 +91,15 @@ def touched(target: Target, rows: Iterable[Row]) -> set[str]:
 
     A row is as the database gave it: the primary key, a value for each declared field, and as many again where
     the row had other values before.
+
+    :raises NotCanonical: if one holds what its field could not have stored.
     """
     names = {target.table}
     for pk, *values in rows:
-        names.add(dependencies.row(target.table, _text(target.pk, pk)))
+        names.add(dependencies.row(target.table, canonical_from_db(target.pk, pk)))
         for position, value in enumerate(values):
             place = position % len(target.declared)
-            text = _null_or_text(target.declared[place], value)
+            text = None if value is None else canonical_from_db(target.declared[place], value)
             names.add(dependencies.field(target.table, target.columns[place + 1], text))
     return names
 
@@ -109,18 +109,21 @@ def touched_keys(target: Target, keys: Iterable[str]) -> set[str]:
     return {target.table, *(dependencies.row(target.table, key) for key in keys)}
 
 
-def named_keys(query: Query, target: Target) -> list[str] | None:
+def named_keys(query: Query, target: Target, vendor: str) -> list[str] | None:
     """Return the canonical primary keys that a statement's condition is confined to, ``None`` where it is not.
 
     There may be no row of such a key, or the rest of the condition may not hold for it.
     """
+    if not is_refinable(target.pk, vendor):  # the database may find a key equal that is spelled differently
+        return None
     return _keys_of(query.where, target.pk, query.base_table or target.table)
 
 
-def inserted_keys(query: InsertQuery, target: Target) -> list[str] | None:
+def inserted_keys(query: InsertQuery, target: Target, vendor: str) -> list[str] | None:
     """Return the canonical primary keys of the rows to insert, ``None`` where the database is to assign them."""
     pk = target.pk
-    if all(field.column != pk.column for field in query.fields) or type(pk).pre_save is not Field.pre_save:
+    is_given = any(field.column == pk.column for field in query.fields)
+    if not is_given or type(pk).pre_save is not Field.pre_save or not is_refinable(pk, vendor):
         return None
     return _canonical_keys(pk, (getattr(row, pk.attname) for row in query.objs))
 
@@ -138,7 +141,7 @@ def resolve_tables(names: Iterable[str]) -> set[str]:
 
     Case, quotes and schema of a name are those of the statement. A name that no model has is returned as it is.
     """
-    known = _tables_by_name()
+    known = _registry.refresh().by_name
     found: set[str] = set()
     for name in names:
         bare = _bare(name)
@@ -155,15 +158,6 @@ def all_tables() -> set[str]:
     """Return the tables of all installed models that are tracked."""
     tables = {model._meta.db_table for model in apps.get_models(include_auto_created=True)}
     return {table for table in tables if is_tracked(table)}
-
-
-def _text(field: Field[Any, Any], value: Any) -> str:
-    text: str = analysis.canonical_from_db(field, value)
-    return text
-
-
-def _null_or_text(field: Field[Any, Any], value: Any) -> str | None:
-    return None if value is None else _text(field, value)
 
 
 def _keys_of(where: WhereNode, pk: Field[Any, Any], alias: str) -> list[str] | None:
@@ -190,12 +184,10 @@ def _is_column(lookup: Lookup[Any], pk: Field[Any, Any], alias: str) -> bool:
 
 
 def _canonical_keys(pk: Field[Any, Any], values: Iterable[Any]) -> list[str] | None:
-    keys = []
-    for value in values:
-        if value is None or hasattr(value, "resolve_expression"):
-            return None
-        keys.append(analysis.canonical(value))
-    return keys
+    try:
+        return [canonical(pk, value) for value in values]
+    except NotCanonical:
+        return None
 
 
 def _collect_cascades(model: type[models.Model], found: set[str], seen: set[type[models.Model]]) -> None:
@@ -226,37 +218,27 @@ class _Registry:
 
     models: object = None
     by_name: dict[str, set[str]]
-    keys: dict[str, set[str]]
+    shared: frozenset[str]
 
-    def refresh(self) -> None:
+    def refresh(self) -> _Registry:
         # The registry keeps this list until a model is added, so its identity says whether ours is still right.
         current = apps.get_models(include_auto_created=True)
-        if self.models is current:
-            return
-        by_name: dict[str, set[str]] = {}
-        keys: dict[str, set[str]] = {}
-        for model in current:
-            table = model._meta.db_table
-            by_name.setdefault(_bare(table), set()).add(table)
-            keys.setdefault(table, set()).update(_key_columns(model))
-        self.by_name, self.keys = by_name, keys
-        self.models = current
+        if self.models is not current:
+            by_name: dict[str, set[str]] = {}
+            of_table: dict[str, set[type[models.Model]]] = {}
+            for model in current:
+                table = model._meta.db_table
+                by_name.setdefault(_bare(table), set()).add(table)
+                of_table.setdefault(table, set()).add(_concrete(model))
+            self.by_name = by_name
+            self.shared = frozenset(table for table, found in of_table.items() if len(found) > 1)
+            self.models = current
+        return self
 
 
 _registry = _Registry()
 
 
-def _key_columns(model: type[models.Model]) -> Iterator[str]:
-    pk = model._meta.pk
-    yield getattr(pk, "column", None) or "composite"
-
-
-def _tables_by_name() -> dict[str, set[str]]:
-    _registry.refresh()
-    return _registry.by_name
-
-
-def _is_only_key(table: str, column: str) -> bool:
-    """Return whether every model on a table has this primary key: rows are named by it."""
-    _registry.refresh()
-    return _registry.keys.get(table) == {column}
+def _is_only_model(table: str) -> bool:
+    """Return whether one model has a table: another one could have another key, or other fields for its columns."""
+    return table not in _registry.refresh().shared

@@ -5,7 +5,7 @@ The rules, and why they hold, are at the head of ``analysis``.
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Callable, Iterable, Mapping
 from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Any, Final, TypeAlias
 
@@ -17,11 +17,13 @@ from django.db.models.sql.datastructures import BaseTable, Join
 from django.db.models.sql.where import AND, OR, WhereNode
 
 from distcache_django.freshness import dependencies as names
-from distcache_django.orm.values import canonical_exact, is_refinable
+from distcache_django.orm.values import canonical_exact, is_comparable, is_refinable
 
 if TYPE_CHECKING:
     from django.db.models import Field
     from django.db.models.sql import Query
+
+    FieldOf: TypeAlias = Field[Any, Any]
 
 __all__ = ["MAX_VALUES", "Declared", "Guards", "guards_of"]
 
@@ -67,7 +69,7 @@ def guards_of(query: Query, declared: Declared, vendor: str, found: Guards) -> N
         scope = _Scope(aliases, declared, vendor, {})
         bounds = _of_node(query.where, scope)
         if bounds and len(aliases) > 1:
-            _follow_joins(query, bounds)
+            _follow_joins(query, bounds, scope)
     else:
         scope = None
     for alias, source in aliases.items():
@@ -94,9 +96,7 @@ class _Scope:
         # Among equals the row's own: fewer writes touch it.
         best = min(usable, key=lambda bound: (len(bound), any(column != key for column, _ in bound)))
         return frozenset(
-            names.row(table, value)
-            if column == key and value is not None
-            else names.field(table, column, value)
+            names.row(table, value) if column == key and value is not None else names.field(table, column, value)
             for column, value in best
         )
 
@@ -106,7 +106,7 @@ class _Scope:
         key, declared = self.keys.get(table), self.declared(table)
         return all((column == key and value is not None) or column in declared for column, value in bound)
 
-    def learn(self, table: str, column: Field[Any, Any]) -> None:
+    def learn(self, table: str, column: FieldOf) -> None:
         """Remember a table's primary key when one of its columns is met."""
         if table not in self.keys:
             pk = column.model._meta.pk
@@ -149,7 +149,7 @@ def _of_child(child: Any, scope: _Scope) -> _Bounds:
     return {column.alias: [bound]}
 
 
-def _of_lookup(lookup: Any, kind: type, target: Field[Any, Any], source: BaseTable | Join) -> _Bound | None:
+def _of_lookup(lookup: Any, kind: type, target: FieldOf, source: BaseTable | Join) -> _Bound | None:
     if kind in _IS_NULL:
         is_null = lookup.rhs is True and source.join_type != LOUTER
         return frozenset({(target.column, None)}) if is_null else None
@@ -179,27 +179,38 @@ def _choose(bounds: list[_Bound], alias: str, scope: _Scope) -> _Bound:
     return min(bounds, key=lambda bound: (not scope.is_usable(alias, bound), len(bound)))
 
 
-def _follow_joins(query: Query, bounds: _Bounds) -> None:
+def _follow_joins(query: Query, bounds: _Bounds, scope: _Scope) -> None:
     """Carry bounds over the equalities of joins: first to the outer sides, then, from there too, to the inner ones."""
     joins = [join for join in query.alias_map.values() if type(join) is Join]
     for join in reversed(joins):
-        if query.alias_refcount.get(join.table_alias):
-            _carry(bounds, join.table_alias, join.parent_alias, [(inner, outer) for outer, inner in join.join_cols])
+        if query.alias_refcount.get(join.table_alias) and join.table_alias in bounds:
+            pairs = [(inner, outer) for outer, inner in _joined_fields(join)]
+            _carry(bounds, scope, join.table_alias, join.parent_alias, pairs)
     for join in joins:
-        _carry(bounds, join.parent_alias, join.table_alias, join.join_cols)
+        if join.parent_alias in bounds:
+            _carry(bounds, scope, join.parent_alias, join.table_alias, _joined_fields(join))
 
 
-def _carry(bounds: _Bounds, source: str, target: str, columns: Any) -> None:
-    carried = [bound for bound in bounds.get(source, ()) for bound in _renamed(bound, columns)]
-    if carried:
-        bounds.setdefault(target, []).extend(bound for bound in carried if bound not in bounds.get(target, ()))
+def _joined_fields(join: Join) -> tuple[tuple[FieldOf, FieldOf], ...]:
+    return join.join_fields or ()  # a foreign object of before Django 5 names columns only
 
 
-def _renamed(bound: _Bound, columns: Any) -> Iterator[_Bound]:
-    """Yield a bound in terms of the other side's columns, for each pair of a join's columns that it is about.
+def _carry(bounds: _Bounds, scope: _Scope, source: str, target: str, pairs: Iterable[tuple[FieldOf, FieldOf]]) -> None:
+    for here, there in pairs:
+        if not is_comparable(here, there):
+            continue
+        scope.learn(scope.aliases[target].table_name, there)
+        for bound in tuple(bounds[source]):
+            carried = _renamed(bound, here.column, there.column)
+            if carried and carried not in bounds.setdefault(target, []):
+                bounds[target].append(carried)
+
+
+def _renamed(bound: _Bound, here: str, there: str) -> _Bound | None:
+    """Return a bound in terms of the other side's column, ``None`` if it is about another column of this side.
 
     NULL is equal to nothing: a row that has it in the column takes part in no join.
     """
-    for here, there in columns:
-        if all(column == here for column, _ in bound):
-            yield frozenset((there, value) for _, value in bound if value is not None)
+    if any(column != here for column, _ in bound):
+        return None
+    return frozenset((there, value) for _, value in bound if value is not None)

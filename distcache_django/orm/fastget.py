@@ -12,7 +12,6 @@ from __future__ import annotations
 
 import functools
 import hashlib
-import uuid
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any, Final
@@ -28,13 +27,17 @@ from django.db.models.sql import Query
 from distcache_django.freshness import dependencies
 from distcache_django.freshness.service import freshness
 from distcache_django.orm import fingerprint
-from distcache_django.orm.analysis import canonical
 from distcache_django.orm.options import QueryOptions, forbid, is_forbidden, lifetime, said_by, with_options
 from distcache_django.orm.profiles import Profile, declared_columns, profile_of
 from distcache_django.orm.reads import may_ask
+from distcache_django.orm.values import canonical_exact, is_refinable
 
 if TYPE_CHECKING:
+    from typing import TypeAlias
+
     from django.db.backends.base.base import BaseDatabaseWrapper
+
+    _FieldOf: TypeAlias = models.Field[Any, Any]
 
 __all__ = ["wrap_get"]
 
@@ -42,14 +45,6 @@ Get = Callable[..., Any]
 #: What is stored of a get(): the row's values, or how many rows there were where it wants one.
 _Outcome = list[Any] | int
 
-_INTEGERS: Final = (
-    models.AutoField, models.BigAutoField, models.SmallAutoField, models.IntegerField, models.BigIntegerField,
-    models.SmallIntegerField, models.PositiveIntegerField, models.PositiveBigIntegerField,
-    models.PositiveSmallIntegerField,
-)  # fmt: skip
-_TEXTS: Final = (models.CharField, models.TextField, models.SlugField, models.EmailField, models.URLField)
-#: Where text is equal only to itself: elsewhere a collation may find other rows than the ones the writer names.
-_EXACT_TEXT: Final = frozenset({"postgresql", "sqlite"})
 #: What a query knows that makes no difference to get(): it clears the order, and options are ours.
 _HARMLESS: Final = frozenset(
     {"model", "alias_cols", "distcache", "order_by", "extra_order_by", "used_aliases", "filter_is_sticky"}
@@ -63,10 +58,10 @@ _RELIED_ON: Final = (
 
 @dataclass(frozen=True, slots=True)
 class _Column:
-    """Be a column that a get() may ask for, and the one type of values that needs no thought."""
+    """Be a column that a get() may ask for."""
 
     name: str
-    kind: type
+    field: _FieldOf
     is_key: bool
 
 
@@ -155,13 +150,14 @@ def _ask(queryset: QuerySet[Any, Any], lookups: Mapping[str, Any]) -> _Asked | N
     depends = None
     for name, value in lookups.items():
         column = plan.columns.get(name)
-        if column is None or type(value) is not column.kind:
+        spelling = None if column is None else canonical_exact(column.field, value)
+        if column is None or spelling is None:
             return None
         parts.append(f"{column.name}={value!r}")
         if column.is_key:
-            depends = dependencies.row(plan.table, canonical(value))
+            depends = dependencies.row(plan.table, spelling)
         elif depends is None and column.name in plan.declared:
-            depends = dependencies.field(plan.table, column.name, canonical(value))
+            depends = dependencies.field(plan.table, column.name, spelling)
     if depends is None:
         return None
     parts.sort()
@@ -261,7 +257,7 @@ def _plan(model: type[Model], using: str, database: object) -> _Plan | None:
     if not all(map(_is_stock, meta.concrete_fields)):
         return None
     connection = connections[using]
-    columns = dict(_columns(meta.concrete_fields, exact_text=connection.vendor in _EXACT_TEXT))
+    columns = dict(_columns(meta.concrete_fields, connection.vendor))
     if meta.pk.attname in columns:
         columns["pk"] = columns[meta.pk.attname]
     return _Plan(
@@ -284,40 +280,23 @@ def _prefix(model: type[Model], connection: BaseDatabaseWrapper, database: objec
     return f"{parts!r}:"
 
 
-def _is_stock(field: models.Field[Any, Any]) -> bool:
+def _is_stock(field: _FieldOf) -> bool:
     """Return whether a value is read as Django reads it: others may decrypt it, or return what cannot be stored."""
     convert = getattr(type(field), "from_db_value", None)
     return convert is None or convert.__module__.startswith("django.")
 
 
-def _columns(fields: Sequence[models.Field[Any, Any]], *, exact_text: bool) -> Iterator[tuple[str, _Column]]:
+def _columns(fields: Sequence[_FieldOf], vendor: str) -> Iterator[tuple[str, _Column]]:
+    """Yield the lookups that are plain equality of a column, in all of their spellings."""
     for field in fields:
-        kind = _kind(field, exact_text=exact_text)
-        if kind is not None:
-            column = _Column(field.column, kind, field.primary_key)
-            yield field.attname, column
-            yield field.name, column
-            if field.remote_field is not None:  # as the other side of a one-to-one relation asks
-                yield f"{field.name}__{field.target_field.name}", column
-
-
-def _kind(field: models.Field[Any, Any], *, exact_text: bool) -> type | None:
-    """Return the type of values of a field that are compared as they are, ``None`` where there is none."""
-    target = field
-    while isinstance(target, models.ForeignKey):
-        if type(target) not in {models.ForeignKey, models.OneToOneField}:
-            return None
-        target = target.target_field
-    lookup = target.get_lookup("exact")
-    if lookup is None or not lookup.__module__.startswith("django.db."):
-        return None
-    if type(target) in _INTEGERS:
-        return int
-    if type(target) is models.UUIDField:
-        return uuid.UUID
-    if type(target) in _TEXTS and exact_text and getattr(target, "db_collation", None) is None:
-        return str
-    return None
+        lookup = field.get_lookup("exact")
+        if lookup is None or not lookup.__module__.startswith("django.db.") or not is_refinable(field, vendor):
+            continue
+        column = _Column(field.column, field, field.primary_key)
+        yield field.attname, column
+        yield field.name, column
+        if field.remote_field is not None:  # as the other side of a one-to-one relation asks
+            yield f"{field.name}__{field.target_field.name}", column
 
 
 def _forget(**kwargs: Any) -> None:

@@ -125,8 +125,8 @@ def _wrap_factories() -> None:
 
 def _wrap_factory(original: Callable[..., type[Manager[Any]]]) -> Callable[..., type[Manager[Any]]]:
     @functools.wraps(original)
-    def make(*args: Any) -> type[Manager[Any]]:
-        made = original(*args)
+    def make(*args: Any, **kwargs: Any) -> type[Manager[Any]]:
+        made = original(*args, **kwargs)
         for name in _OF_RELATIONS:
             if name in vars(made):
                 setattr(made, name, _uncached(vars(made)[name]))

@@ -23,8 +23,10 @@ __all__ = ["invalidate"]
 def _rows_of(instance: Model) -> list[str]:
     if instance.pk is None:
         raise TypeError(f"depends_on cannot hold a {instance._meta.label} that is not saved")
-    key = analysis.canonical(instance._meta.pk.get_prep_value(instance.pk))
     tables = sorted(tables_of(type(instance)))
+    if not analysis.is_refinable(instance._meta.pk):
+        return tables
+    key = analysis.canonical(instance._meta.pk, instance.pk)
     return [name for table in tables for name in (names.row(table, key), names.epoch(table))]
 
 
@@ -66,9 +68,10 @@ def _bumped_by(named: Any) -> set[str]:
     if isinstance(named, type) and issubclass(named, Model):
         return names.coarse(tables_of(named))
     if isinstance(named, Model):
-        return {*_rows_of(named), *_values_of(named), *tables_of(type(named))} - {
-            names.epoch(table) for table in tables_of(type(named))
-        }
+        tables = tables_of(type(named))
+        if not analysis.is_refinable(named._meta.pk):
+            return names.coarse(tables)
+        return {*_rows_of(named), *_values_of(named), *tables} - set(map(names.epoch, tables))
     if isinstance(named, QuerySet):
         tables = {name for name in _queryset_dependencies(named) if ":" not in name}
         return names.coarse(tables | tables_of(named.model))
@@ -79,9 +82,9 @@ def _values_of(instance: Model) -> set[str]:
     found = set()
     for field in instance._meta.concrete_fields:
         table = field.model._meta.db_table
-        if field.column in declared_columns(table):
-            value = field.get_prep_value(getattr(instance, field.attname))
-            found.add(names.field(table, field.column, None if value is None else analysis.canonical(value)))
+        if field.column in declared_columns(table) and analysis.is_refinable(field):
+            value = getattr(instance, field.attname)
+            found.add(names.field(table, field.column, None if value is None else analysis.canonical(field, value)))
     return found
 
 

@@ -26,7 +26,7 @@ from distcache_django.freshness.service import freshness
 from distcache_django.freshness.transactions import may_use_cache
 from distcache_django.orm import analysis, fingerprint
 from distcache_django.orm.options import QueryOptions, choose, lifetime
-from distcache_django.orm.profiles import Profile, declared_columns
+from distcache_django.orm.profiles import Profile, declared_columns, fields_by_column
 
 if TYPE_CHECKING:
     from django.db.backends.base.base import BaseDatabaseWrapper
@@ -130,13 +130,13 @@ def _answer(run: Callable[[], Any], compiler: SQLCompiler, result_type: str, opt
     compiled = _compile(compiler)
     if compiled is None:
         return run()
-    dependencies = analysis.dependencies(compiler.query, compiled[0], declared_columns)
+    dependencies = _dependencies(compiler, compiled)
     if dependencies is None:
         spoil(_UNKNOWN)
         return _run(run, compiler, compiled)
     ordered = _in_order(dependencies)
     key = _key(compiler, compiled, result_type)
-    if _too_large.get(key, 0.0) > time.monotonic():
+    if key is None or _too_large.get(key, 0.0) > time.monotonic():
         note(ordered)
         return _run(run, compiler, compiled)
     try:
@@ -158,7 +158,7 @@ def _note(compiler: SQLCompiler, result_type: str) -> None:
     elif not _may_answer(compiler):
         spoil("a query cannot be cached in this transaction, or locks rows")
     elif (compiled := _compile(compiler)) is not None:
-        dependencies = analysis.dependencies(compiler.query, compiled[0], declared_columns)
+        dependencies = _dependencies(compiler, compiled)
         if dependencies is None:
             spoil(_UNKNOWN)
         else:
@@ -174,14 +174,40 @@ def _compile(compiler: SQLCompiler) -> Compiled | None:
     return (sql, params) if sql else None
 
 
+def _dependencies(compiler: SQLCompiler, compiled: Compiled) -> frozenset[str] | None:
+    query = compiler.query
+    if query.extra and _extra_is_a_prefetchs(compiler):
+        query = query.clone()
+        query.extra = {}
+    return analysis.dependencies(query, compiled[0], declared_columns, compiler.connection.vendor)
+
+
+def _extra_is_a_prefetchs(compiler: SQLCompiler) -> bool:
+    """Return whether ``extra()`` was used by Django alone: a prefetch over many-to-many selects the other side's key."""
+    quote = compiler.connection.ops.quote_name
+    tables = {source.table_name for source in compiler.query.alias_map.values()}
+    columns = {f"{quote(table)}.{quote(column)}" for table in tables for column in fields_by_column(table)}
+    return all(
+        name.startswith("_prefetch_related_val_") and text in columns and not params
+        for name, (text, params) in compiler.query.extra.items()
+    )
+
+
 def _in_order(dependencies: Collection[str]) -> tuple[str, ...]:
     """Return dependencies in the same order in every process, those of rows and values before their tables'."""
     return tuple(sorted(dependencies, reverse=True))
 
 
-def _key(compiler: SQLCompiler, compiled: Compiled, result_type: str) -> str:
-    # How many of the columns are the answer is not in the SQL: DISTINCT adds those that it is ordered by.
-    return f"{fingerprint.query_key(compiler, *compiled)}:{result_type}:{compiler.col_count}"
+def _key(compiler: SQLCompiler, compiled: Compiled, result_type: str) -> str | None:
+    """Return the answer's key, ``None`` where a parameter has no form that tells it from all others."""
+    place = compiler.connection.settings_dict
+    # How many of the columns are the answer is not in the SQL: DISTINCT adds those that it is ordered by. A test
+    # runner changes the database under its alias.
+    extra = (result_type, compiler.col_count, str(place["NAME"]), place["HOST"], str(place["PORT"]))
+    try:
+        return fingerprint.query_key(compiler, *compiled, *extra)
+    except fingerprint.NoKey:
+        return None
 
 
 def _run(run: Callable[[], Any], compiler: SQLCompiler, compiled: Compiled) -> Any:

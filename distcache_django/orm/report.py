@@ -22,6 +22,7 @@ from django.db import Error, transaction
 from distcache_django.freshness import dependencies, transactions
 from distcache_django.orm import capture
 from distcache_django.orm.changes import MAX_ROWS, Row, Target, touched
+from distcache_django.orm.values import NotCanonical
 
 if TYPE_CHECKING:
     from django.db.backends.base.base import BaseDatabaseWrapper
@@ -115,7 +116,10 @@ def _touched(report: Report, rows: Iterable[Row] | None) -> set[str]:
         found = _with_locked(report, found)
     if found is None or len(found) > MAX_ROWS or report.target is None:
         return report.coarse()
-    return touched(report.target, found) | report.also
+    try:
+        return touched(report.target, found) | report.also
+    except NotCanonical:
+        return report.coarse()
 
 
 def _with_locked(report: Report, found: list[Row] | None) -> list[Row] | None:

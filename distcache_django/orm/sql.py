@@ -80,7 +80,9 @@ def written(sql: str) -> Written:
     return written_by(sql)
 
 
-_MENTIONS_ISOLATION = re.compile(r"isolation|characteristics|snapshot|read_uncommitted|\breset\b|\bdiscard\b", re.IGNORECASE)
+_MENTIONS_ISOLATION = re.compile(
+    r"isolation|characteristics|snapshot|read_uncommitted|\breset\b|\bdiscard\b", re.IGNORECASE
+)
 _SETS = frozenset({"SET", "BEGIN", "START", "PRAGMA", "RESET", "DISCARD"})
 
 

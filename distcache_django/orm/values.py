@@ -20,56 +20,63 @@ from django.db import models
 if TYPE_CHECKING:
     FieldOf: TypeAlias = models.Field[Any, Any]
 
-__all__ = ["NotCanonical", "canonical", "canonical_exact", "canonical_from_db", "is_refinable"]
+__all__ = [
+    "NotCanonical",
+    "canonical",
+    "canonical_exact",
+    "canonical_from_db",
+    "is_comparable",
+    "is_refinable",
+    "spell",
+]
 
 #: Text longer than this is named by its digest.
 _LONGEST_TEXT: Final = 128
 
 
-class NotCanonical(ValueError):
-    """Say that a value has no known spelling: it is an expression, or nothing that the field could hold."""
-
-
 @dataclass(frozen=True, slots=True)
 class _Kind:
-    """Be a kind of values: the one type that they have in Python, and how another type from a database is read."""
+    """Be a kind of values: their type in Python, how one of another type is read, and the databases it is exact in."""
 
     type: type
-    spell: Callable[[Any], str]
     read: Callable[[Any], Any]
     vendors: frozenset[str] | None = None
 
 
-def canonical(field: FieldOf, value: Any) -> str:
-    """Return the spelling of a value that is not ``None``, as Python code gives it to a field: ``"3"``, for one, to
-    an integer's.
+class NotCanonical(ValueError):
+    """Say that a value has no known spelling: it is an expression, NULL, or nothing that the field could hold."""
 
-    :raises NotCanonical: if the value is an expression or none that the field can hold, or the field not refinable.
+
+def canonical(field: FieldOf, value: Any) -> str:
+    """Return the spelling of a value as Python code gives it to a field, prepared or not: ``"3"``, say, or 3.
+
+    :raises NotCanonical: if the value is ``None``, an expression, or none that the field can hold.
     """
-    target, kind = _resolve(field)
-    if type(value) is kind.type:
-        return kind.spell(value)
+    spelled = canonical_exact(field, value)
+    if spelled is not None:
+        return spelled
     if value is None or hasattr(value, "resolve_expression"):
-        raise NotCanonical("the value is known to the database only")
+        raise NotCanonical("the value is NULL or known to the database only")
+    kind = _kind_of(field)
     try:
-        prepared = target.get_prep_value(value)
-        return kind.spell(prepared if type(prepared) is kind.type else kind.type(prepared))
+        prepared = _target(field).get_prep_value(value)
+        return spell(prepared if kind is None else kind.read(prepared))
     except (TypeError, ValueError, ArithmeticError, ValidationError) as error:
         raise NotCanonical("the value is none of the field's") from error
 
 
 def canonical_from_db(field: FieldOf, raw: Any) -> str:
-    """Return the spelling of a value that is not ``None``, as a database driver returns it.
+    """Return the spelling of a value that is not ``None``, as a database driver returns it for a field.
 
-    :raises NotCanonical: if the database holds what the field could not have stored, or the field is not refinable.
+    What the field could not have stored has one as well: no value that a query names is equal to it.
     """
-    kind = _resolve(field)[1]
-    if type(raw) is kind.type:
-        return kind.spell(raw)
+    kind = _kind_of(field)
+    if kind is None or type(raw) is kind.type:
+        return spell(raw)
     try:
-        return kind.spell(kind.read(raw))
-    except (TypeError, ValueError, ArithmeticError) as error:
-        raise NotCanonical("the value is none of the field's") from error
+        return spell(kind.read(raw))
+    except (TypeError, ValueError, ArithmeticError):
+        return spell(raw)
 
 
 def canonical_exact(field: FieldOf, value: Any) -> str | None:
@@ -77,8 +84,8 @@ def canonical_exact(field: FieldOf, value: Any) -> str | None:
 
     What the database makes of a value of another type is its own affair.
     """
-    kind = _resolve(field)[1]
-    return kind.spell(value) if type(value) is kind.type else None
+    kind = _kind_of(field)
+    return _SPELLINGS[kind.type](value) if kind is not None and type(value) is kind.type else None
 
 
 def is_refinable(field: FieldOf, vendor: str | None = None) -> bool:
@@ -86,8 +93,19 @@ def is_refinable(field: FieldOf, vendor: str | None = None) -> bool:
 
     :param vendor: of the database that answers the queries; without it the question is whether there is one.
     """
-    found = _kind_of(field)
-    return found is not None and (vendor is None or found[1].vendors is None or vendor in found[1].vendors)
+    kind = _kind_of(field)
+    return kind is not None and (vendor is None or kind.vendors is None or vendor in kind.vendors)
+
+
+def is_comparable(field: FieldOf, other: FieldOf) -> bool:
+    """Return whether values of two fields are equal in the database exactly where their spellings are."""
+    kind = _kind_of(field)
+    return kind is not None and kind is _kind_of(other)
+
+
+def spell(value: Any) -> str:
+    """Return the spelling of a value of exactly the type that its field prepares, for code that has seen to that."""
+    return (_SPELLINGS.get(type(value)) or _spell_other)(value)
 
 
 def _spell_text(value: str) -> str:
@@ -100,45 +118,58 @@ def _spell_boolean(value: bool) -> str:  # noqa: FBT001 - a value, not an option
     return "1" if value else "0"
 
 
+_SPELLINGS: Final[dict[type, Callable[[Any], str]]] = {
+    int: str,
+    bool: _spell_boolean,
+    str: _spell_text,
+    uuid.UUID: str,
+    datetime.date: datetime.date.isoformat,
+}
+
+
+def _spell_other(value: Any) -> str:
+    """Spell a value of a subclass as its base, whatever the subclass prints: members of enums have names."""
+    if isinstance(value, int):
+        return str(int(value))
+    if isinstance(value, str):
+        return _spell_text(str.__str__(value))
+    return _spell_text(str(value))
+
+
 def _read_integer(raw: Any) -> int:
-    if isinstance(raw, (str, bytes)):
-        return int(raw)
     value = int(raw)
-    if value != raw:
+    if not isinstance(raw, (str, bytes)) and value != raw:
         raise ValueError("not an integer")
     return value
 
 
 def _read_boolean(raw: Any) -> bool:
-    if not isinstance(raw, int):
-        raise TypeError("not a boolean")
-    return bool(raw)
+    # SQLite takes text for zero where it asks whether a column is true; its driver may give integers.
+    return bool(raw) and not isinstance(raw, (str, bytes))
 
 
 def _read_uuid(raw: Any) -> uuid.UUID:
-    return uuid.UUID(bytes=raw) if isinstance(raw, bytes) else uuid.UUID(raw)
+    return uuid.UUID(bytes=raw) if isinstance(raw, bytes) else uuid.UUID(str(raw))
 
 
 def _read_date(raw: Any) -> datetime.date:
-    if isinstance(raw, datetime.datetime):
-        return raw.date()
+    if isinstance(raw, datetime.date):
+        return datetime.date(raw.year, raw.month, raw.day)
     return datetime.date.fromisoformat(raw)
 
 
 def _read_text(raw: Any) -> str:
-    if not isinstance(raw, str):
-        raise TypeError("not text")
-    return str(raw)
+    return str.__str__(raw)
 
 
 _COMMON: Final = frozenset({"postgresql", "sqlite", "mysql"})
 # Where text is equal to itself only, and an empty one is not NULL.
 _EXACT_TEXT: Final = frozenset({"postgresql", "sqlite"})
-_INTEGER: Final = _Kind(int, str, _read_integer)
-_BOOLEAN: Final = _Kind(bool, _spell_boolean, _read_boolean, _COMMON)
-_UUID: Final = _Kind(uuid.UUID, str, _read_uuid, _COMMON)
-_DATE: Final = _Kind(datetime.date, datetime.date.isoformat, _read_date, _COMMON)
-_TEXT: Final = _Kind(str, _spell_text, _read_text, _EXACT_TEXT)
+_INTEGER: Final = _Kind(int, _read_integer)
+_BOOLEAN: Final = _Kind(bool, _read_boolean, _COMMON)
+_UUID: Final = _Kind(uuid.UUID, _read_uuid, _COMMON)
+_DATE: Final = _Kind(datetime.date, _read_date, _COMMON)
+_TEXT: Final = _Kind(str, _read_text, _EXACT_TEXT)
 _KINDS: Final[dict[type, _Kind]] = {
     **dict.fromkeys(
         (
@@ -154,19 +185,11 @@ _KINDS: Final[dict[type, _Kind]] = {
     models.DateField: _DATE,
 }  # fmt: skip
 
-_known: dict[FieldOf, tuple[FieldOf, _Kind] | None] = {}
+_known: dict[FieldOf, _Kind | None] = {}
 _MAX_KNOWN: Final = 65_536
 
 
-def _resolve(field: FieldOf) -> tuple[FieldOf, _Kind]:
-    found = _kind_of(field)
-    if found is None:
-        raise NotCanonical(f"values of {field} have no spelling")
-    return found
-
-
-def _kind_of(field: FieldOf) -> tuple[FieldOf, _Kind] | None:
-    """Return the field whose values these are, following foreign keys, and their kind."""
+def _kind_of(field: FieldOf) -> _Kind | None:
     try:
         return _known[field]
     except KeyError:
@@ -176,14 +199,17 @@ def _kind_of(field: FieldOf) -> tuple[FieldOf, _Kind] | None:
         return found
 
 
-def _find_kind(field: FieldOf) -> tuple[FieldOf, _Kind] | None:
-    target = field
-    while type(target) in {models.ForeignKey, models.OneToOneField}:
-        target = target.target_field  # type: ignore[attr-defined]  # a relation's
+def _find_kind(field: FieldOf) -> _Kind | None:
+    target = _target(field)
     kind = _KINDS.get(type(target))
-    if kind is None or (kind is _TEXT and not _has_plain_text(target)):
-        return None
-    return target, kind
+    return None if kind is _TEXT and not _has_plain_text(target) else kind
+
+
+def _target(field: FieldOf) -> FieldOf:
+    """Return the field whose values a field has: those of a foreign key are its target's."""
+    while type(field) in {models.ForeignKey, models.OneToOneField}:
+        field = field.target_field  # type: ignore[attr-defined]  # a relation's
+    return field
 
 
 def _has_plain_text(field: FieldOf) -> bool:

@@ -103,7 +103,7 @@ def _plan_insert(report: Report, query: Any, returning_fields: Fields) -> None:
     if target is None or len(query.objs) > MAX_ROWS:
         report.known = report.coarse()
         return
-    keys = changes.inserted_keys(query, target)
+    keys = changes.inserted_keys(query, target, report.connection.vendor)
     moves = bool(query.update_fields) and target.may_change(field.column for field in query.update_fields)
     if query.on_conflict is None and keys is not None and not target.declared:
         report.known = changes.touched_keys(target, keys)
@@ -219,7 +219,7 @@ def _plan_rows(
     report: Report, query: Query, target: Target, condition: Callable[[], Compiled | None], *, is_update: bool
 ) -> None:
     """Decide how the rows of an UPDATE or DELETE are found out."""
-    keys, abilities = changes.named_keys(query, target), report.abilities
+    keys, abilities = changes.named_keys(query, target, report.connection.vendor), report.abilities
     report.is_bounded = keys is not None
     returns_old = is_update and bool(target.declared) and capture.can_return_old(abilities, target)
     if len(keys or ()) > MAX_ROWS or not query.where:  # a condition on other tables only does not confine it much

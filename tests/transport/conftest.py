@@ -1,6 +1,8 @@
 """Transports by name: what each test of the contract runs its Ops on, and what it may do behind their backs."""
 
 import asyncio
+import os
+import shutil
 from collections.abc import Callable, Iterator, Sequence
 from typing import Any, Protocol
 
@@ -40,6 +42,7 @@ class Told:
         self.down: frozenset[str] = frozenset()
         self.failures: list[tuple[str, str]] = []
         self.owed: list[Owed] = []
+        self.owed_bumps: list[tuple[str, tuple[str, ...]]] = []
 
     def failed(self, node: str, reason: str, owed: Sequence[str] = ()) -> None:
         self.failures.append((node, reason))
@@ -48,6 +51,9 @@ class Told:
 
     def owe(self, node: str, keys: Sequence[str], patterns: Sequence[str] = ()) -> None:
         self.owed.append((node, tuple(keys), tuple(patterns)))
+
+    def owe_bumps(self, node: str, keys: Sequence[str]) -> None:
+        self.owed_bumps.append((node, tuple(keys)))
 
     @property
     def failing(self) -> list[str]:
@@ -63,6 +69,8 @@ class Transport(Protocol):
     def run(self, op: Any) -> Any: ...
 
     def put(self, node: str, key: str, value: bytes | int | None, ttl_ms: int | None = None) -> None: ...
+
+    def keys(self, node: str) -> list[str]: ...
 
     def kill(self, node: str) -> None: ...
 
@@ -113,6 +121,10 @@ class _Real:
             else:
                 client.set(key, value, px=ttl_ms)
 
+    def keys(self, node: str) -> list[str]:
+        with observer(self.nodes[node].url) as client:
+            return sorted(key.decode() for key in client.scan_iter())
+
     def kill(self, node: str) -> None:
         self.nodes[node].kill()
 
@@ -155,8 +167,16 @@ class _Memory:
         taken = [(name, *self.nodes.debts[name].take()) for name in NAMES]
         return [(name, tuple(keys), tuple(patterns)) for name, keys, patterns in taken if keys or patterns]
 
+    @property
+    def owed_bumps(self) -> list[tuple[str, tuple[str, ...]]]:
+        taken = [(name, self.nodes.debts[name].take_bumps()[0]) for name in NAMES]
+        return [(name, tuple(keys)) for name, keys in taken if keys]
+
     def put(self, node: str, key: str, value: bytes | int | None, ttl_ms: int | None = None) -> None:
         self.nodes.nodes[node].put(key, value, ttl_ms)
+
+    def keys(self, node: str) -> list[str]:
+        return sorted(self.nodes.nodes[node].keys())
 
     def kill(self, node: str) -> None:
         self.nodes.kill(node)
@@ -172,6 +192,30 @@ def transport(request: pytest.FixtureRequest) -> Iterator[Any]:
         yield _Memory()
         return
     real = _Real(request.param, request.getfixturevalue("distcache_shared_nodes"))
+    yield real
+    real.close()
+
+
+@pytest.fixture(scope="session")
+def _redis_nodes() -> Iterator[LocalNodes]:
+    if not shutil.which("redis-server", path=f"/usr/bin:{os.environ.get('PATH', '')}"):
+        pytest.skip("there is no redis-server")
+    with LocalNodes(4, server="redis") as nodes:
+        yield nodes
+
+
+@pytest.fixture(params=["blocking", "asyncio", "redis-server", "memory"])
+def scripted(request: pytest.FixtureRequest) -> Iterator[Any]:
+    """Each transport, and the other server, for what depends on the server's scripts."""
+    if request.param == "memory":
+        yield _Memory()
+        return
+    if request.param == "redis-server":
+        nodes: LocalNodes = request.getfixturevalue("_redis_nodes")
+        nodes.restore()
+        real = _Real("blocking", nodes)
+    else:
+        real = _Real(request.param, request.getfixturevalue("distcache_shared_nodes"))
     yield real
     real.close()
 

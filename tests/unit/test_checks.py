@@ -207,10 +207,31 @@ def test_unknown_name_in_distcache_gets_a_hint() -> None:
 
 
 def test_names_without_effect_are_said_to_be_so() -> None:
-    (message,) = distcache_checked({"MODELS": {}, "ENABLED": True})
+    (message,) = distcache_checked({"MONITOR": {}, "ENABLED": True, "ALERTS": []})
 
     assert message.id == "distcache.W006"
-    assert "ENABLED, MODELS" in message.msg
+    assert "MONITOR, ALERTS:" in message.msg
+
+
+@pytest.mark.parametrize(
+    ("wrong", "number"),
+    [
+        ({"LEASE": "3"}, "E021"),
+        ({"CACHE": "sessions"}, "E022"),
+        ({"MARK_TIMEOUT": 0.5}, "E023"),
+        ({"MODELS": {"product": {}}}, "E024"),
+        ({"MODELS": {"shop.produkt": {}}}, "E025"),
+        ({"MODELS": {"shop.brand": {}}, "UNTRACKED": ["shop.brand"]}, "E026"),
+        ({"MODELS": {"shop.brand": {"local_get": True}}}, "W001"),
+        ({"MODELS": {"shop.brand": {"by": "id"}}}, "W008"),
+    ],
+)
+def test_each_mistake_in_distcache_has_its_id(wrong: dict[str, Any], number: str) -> None:
+    (message,) = distcache_checked(wrong)
+
+    assert message.id == f"distcache.{number}"
+    assert message.obj == "DISTCACHE"
+    assert message.is_serious() == number.startswith("E")
 
 
 @pytest.mark.parametrize("value", [["MODELS"], "MODELS", None])

@@ -145,6 +145,8 @@ class Bench:
 
     def time_hits(self, chosen: Sequence[Subject]) -> dict[str, Any]:
         """Return the slices of cached gets of each subject."""
+        if not chosen:
+            return {}
         self._reset()
         self._progress.write("  processor time of a hit\n")
         rounds = 2 if self._options.is_quick else _HIT_ROUNDS

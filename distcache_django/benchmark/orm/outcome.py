@@ -18,6 +18,14 @@ _OLD_MS = 100.0
 _SUMMED = ("reads", "hits", "fresh", "stale", "rolled_back", "impossible", "checked", "wrong")
 _ADDED = (*_SUMMED, "older_100ms", "failed", "writes", "deadlocks", "commits", "row_writes", "bumps")
 
+_NEVER = {
+    "rolled back values": "rolled_back",
+    "impossible answers": "impossible",
+    "wrong when quiet": "wrong",
+    "failed reads": "failed",
+}
+_RATE_GOALS = {(STRONG, CACHEOPS): 2.5, (STRONG, CACHALOT): 10.0}
+
 Row = dict[str, Any]
 
 
@@ -91,23 +99,22 @@ def summarize_hits(results: Mapping[str, Row]) -> dict[str, Row]:
 
 def compare(loads: Mapping[str, Row], hits: Mapping[str, Row]) -> list[Row]:
     """Return every comparison this run allows, each with its verdict; the control comes first."""
-    rows = [_figure(NONE, "stale reads", _value(loads, NONE, "stale"), at_most=0)]
-    rows += [_figure(NONE, "impossible answers", _value(loads, NONE, "impossible"), at_most=0)]
+    rows = _judge(NONE, loads, {"stale reads": "stale", "impossible answers": "impossible"})
     for ours in OURS:
         fresh = {"stale reads": "stale"} if ours == STRONG else {"older than 100 ms": "older_100ms"}
-        fresh |= {"rolled back values": "rolled_back", "impossible answers": "impossible"}
-        fresh |= {"wrong when quiet": "wrong", "failed reads": "failed"}
-        rows += [_figure(ours, text, _value(loads, ours, name), at_most=0) for text, name in fresh.items()]
-        rows.append(_figure(ours, "hit ratio", _value(loads, ours, "hit_ratio"), at_least=0.95))
-        rows.append(_figure(ours, "hit, cpu us", _value(hits, ours, "cpu_us"), at_most=170))
-        rows.append(_figure(ours, "statements a hit", _value(hits, ours, "asked"), at_most=0))
-    goals = {(STRONG, CACHEOPS): 2.5, (STRONG, CACHALOT): 10.0}
+        rows += _judge(ours, loads, fresh | _NEVER)
+        rows += [_figure(ours, "hit ratio", loads[ours]["hit_ratio"], at_least=0.95)] if ours in loads else []
+        rows += [_figure(ours, "hit, cpu us", hits[ours]["cpu_us"], at_most=170)] if ours in hits else []
+        rows += _judge(ours, hits, {"statements a hit": "asked"})
     rivals = [name for name in loads if name not in OURS]
-    return rows + [_rates(ours, rival, loads, goals.get((ours, rival))) for ours in OURS for rival in rivals]
+    return rows + [_rates(ours, rival, loads) for ours in OURS if ours in loads for rival in rivals]
 
 
-def _value(rows: Mapping[str, Row], subject: str, name: str) -> float | None:
-    return float(rows[subject][name]) if subject in rows else None
+def _judge(subject: str, rows: Mapping[str, Row], figures: Mapping[str, str]) -> list[Row]:
+    """Return figures that have to be 0, of a subject that was measured."""
+    if subject not in rows:
+        return []
+    return [_figure(subject, text, float(rows[subject][name]), at_most=0) for text, name in figures.items()]
 
 
 def _figure(
@@ -124,14 +131,11 @@ def _figure(
     return row | {"verdict": judge(value, at_least=at_least, at_most=at_most)}
 
 
-def _rates(ours: str, rival: str, loads: Mapping[str, Row], at_least: float | None) -> Row:
-    value = low = high = None
-    if ours in loads:
-        mine, theirs = loads[ours], loads[rival]
-        value = ratio(mine["reads_per_s"], theirs["reads_per_s"])
-        pairs = [ratio(mine["rates"][one], rate) for one, rate in theirs["rates"].items() if one in mine["rates"]]
-        low, _, high = quartiles(pairs) if pairs else (None, None, None)
-    row = _figure(ours, "reads/s", value, at_least=at_least)
+def _rates(ours: str, rival: str, loads: Mapping[str, Row]) -> Row:
+    mine, theirs = loads[ours], loads[rival]
+    pairs = [ratio(mine["rates"][one], rate) for one, rate in theirs["rates"].items() if one in mine["rates"]]
+    low, value, high = quartiles(pairs) if pairs else (None, None, None)
+    row = _figure(ours, "reads/s", value, at_least=_RATE_GOALS.get((ours, rival)))
     return row | {"rival": f"reads/s of {rival}", "low": low, "high": high}
 
 

@@ -17,7 +17,6 @@ from functools import partial
 from typing import Any
 
 from django.apps import apps
-from django.core.cache import cache
 from django.db.backends.signals import connection_created
 
 from distcache_django.benchmark.channel import Channel
@@ -77,7 +76,6 @@ def read(stage: Stage) -> dict[str, Any]:
     """Read until the end, wait until all is quiet, compare with the database, and judge every answer."""
     job = stage.job
     readers = [Reader(stage.way, stage.dataset, random.Random(stage.rng.random())) for _ in range(job["threads"])]
-    cache.get("connect before the time is taken")
     times = stage.channel.request("meet")
     run_threads([partial(reader.read_until, times["start"], times["end"]) for reader in readers])
     counted = stage.counts()

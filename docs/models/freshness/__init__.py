@@ -1,0 +1,1 @@
+"""A model of the freshness protocol, and the program that visits all of its states."""

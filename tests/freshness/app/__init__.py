@@ -1,0 +1,1 @@
+"""A small Django application whose answers are cached by whatever is under test."""

@@ -1,0 +1,185 @@
+"""What happens to marks while COMMIT is on its way: other writers, time, eviction, lost memory."""
+
+import time
+from collections.abc import Callable
+
+import pytest
+
+from tests.freshness.nodes import evict, flush, restart
+from tests.freshness.rows import SHAPES
+from tests.freshness.stage import ActorFailed, Look, Stage
+from tests.support.waiting import wait_until
+
+pytestmark = [pytest.mark.servers, pytest.mark.postgres]
+MARK_TIMEOUT = 1.0
+GROUPS = ("list", "sum", "table")
+
+
+@pytest.fixture(scope="module")
+def stage(make_stage: Callable[..., Stage], make_nodes: Callable[..., object]) -> Stage:
+    """A site on nodes that may be broken, whose marks expire soon."""
+    return make_stage(nodes=make_nodes(), mark_timeout=MARK_TIMEOUT, options={"DEADLINE": 0.25})
+
+
+def overlap(stage: Stage, shape: str, end_second: Callable[[Stage, dict[str, int]], None]) -> list[Look]:
+    """Two writers write two rows of a group; the second ends while the first waits for its COMMIT."""
+    trial = stage.trial()
+    stage.fill(shape, trial)
+    first = stage.actor("writer").begin("write", hold=["commit", "committed"], kind="update", **trial)
+    assert first.reached("commit")
+    end_second(stage, {**trial, "pk": trial["mate"]})
+    looks = stage.looks("before the first COMMIT", shape, "update", trial)
+    first.go("commit")
+    assert first.reached("committed")
+    looks += stage.looks("after the first COMMIT", shape, "update", trial)
+    first.go("committed").result()
+    looks += stage.looks("at the end", shape, "update", trial)
+    assert looks[-1].loads == 0
+    return looks
+
+
+def commit_second(stage: Stage, trial: dict[str, int]) -> None:
+    stage.actor("second writer").call("write", kind="update", **trial)
+
+
+def fail_second(stage: Stage, trial: dict[str, int]) -> None:
+    with pytest.raises(ActorFailed) as failure:
+        stage.actor("second writer").call("write_and_break_commit", kind="update", **trial)
+    assert "IntegrityError" in failure.value.names
+
+
+@pytest.mark.parametrize("shape", GROUPS)
+def test_other_writer_commits_meanwhile(stage: Stage, shape: str) -> None:
+    """mutant: a bump clears all marks."""
+    assert [look for look in overlap(stage, shape, commit_second) if look.is_stale] == []
+
+
+@pytest.mark.parametrize("shape", GROUPS)
+def test_other_writer_is_rolled_back_by_its_commit_meanwhile(stage: Stage, shape: str) -> None:
+    """mutant: one mark slot or a reused token."""
+    assert [look for look in overlap(stage, shape, fail_second) if look.is_stale] == []
+
+
+@pytest.mark.parametrize("shape", SHAPES)
+def test_commit_that_the_database_refuses(stage: Stage, shape: str) -> None:
+    """The server said ROLLBACK: the marks go at once, and the answer from before is still right."""
+    trial = stage.trial()
+    stage.fill(shape, trial)
+    with pytest.raises(ActorFailed):
+        stage.actor("writer").call("write_and_break_commit", kind="update", **trial)
+    looks = stage.looks("after the refusal", shape, "update", trial)
+
+    assert [look for look in looks if look.is_stale] == []
+    assert looks[-1].loads == 0
+
+
+@pytest.mark.parametrize("shape", SHAPES)
+def test_commit_that_takes_longer_than_marks_live(stage: Stage, shape: str) -> None:
+    """mutant: expiry during COMMIT (nobody renews the mark)."""
+    trial = stage.trial()
+    stage.fill(shape, trial)
+    writer = stage.actor("writer").begin("write", hold=["commit", "committed"], kind="update", **trial)
+    assert writer.reached("commit")
+    looks = list(looks_for(stage, 2.2 * MARK_TIMEOUT, shape, trial))
+    writer.go("commit")
+    assert writer.reached("committed")
+    looks += stage.looks("after the late COMMIT", shape, "update", trial)
+    writer.go("committed").result()
+    looks += stage.looks("at the end", shape, "update", trial)
+
+    assert [look for look in looks if look.is_stale] == []
+    assert looks[-1].loads == 0
+
+
+def looks_for(stage: Stage, seconds: float, shape: str, trial: dict[str, int]) -> list[Look]:
+    """Look until some seconds have passed."""
+    looks: list[Look] = []
+    ends = time.monotonic() + seconds
+
+    def is_over() -> bool:
+        looks.append(stage.look("before COMMIT", shape, "update", trial))
+        return time.monotonic() > ends
+
+    wait_until(is_over, seconds=10 * seconds, what="time passes")
+    return looks
+
+
+def look_around_commit(stage: Stage, shape: str, event: Callable[[], object]) -> list[Look]:
+    """Let something happen to the nodes while a COMMIT is about to be sent; look before, after and at the end."""
+    trial = stage.trial()
+    stage.fill(shape, trial)
+    writer = stage.actor("writer").begin("write", hold=["commit", "committed"], kind="update", **trial)
+    assert writer.reached("commit")
+    event()
+    looks = stage.looks("before COMMIT", shape, "update", trial)
+    writer.go("commit")
+    assert writer.reached("committed")
+    looks += stage.looks("after COMMIT", shape, "update", trial)
+    writer.go("committed").result()
+    return looks + stage.looks("at the end", shape, "update", trial)
+
+
+@pytest.mark.parametrize("shape", SHAPES)
+def test_everything_evictable_is_evicted_while_marked(stage: Stage, shape: str) -> None:
+    """mutant: marked record evicted."""
+    looks = look_around_commit(stage, shape, lambda: evict(stage.nodes))
+
+    assert [look for look in looks if look.is_stale] == []
+    assert looks[-1].loads == 0
+
+
+@pytest.mark.parametrize("shape", SHAPES)
+def test_nodes_are_emptied_between_mark_and_commit(stage: Stage, shape: str) -> None:
+    """FLUSHALL; mutant: voiding without quarantine."""
+    looks = look_around_commit(stage, shape, lambda: flush(stage.nodes))
+    stage.await_cache()
+
+    assert [look for look in looks if look.is_stale] == []
+
+
+@pytest.mark.parametrize("shape", ["get", "list"])
+def test_nodes_are_restarted_between_mark_and_commit(stage: Stage, shape: str) -> None:
+    """mutant: voiding without quarantine."""
+    looks = look_around_commit(stage, shape, lambda: restart(stage.nodes))
+    stage.await_cache()
+
+    assert [look for look in looks if look.is_stale] == []
+
+
+@pytest.mark.parametrize("shape", SHAPES)
+def test_version_records_are_evicted(stage: Stage, shape: str) -> None:
+    """mutants: fixed mint value, missing counts as a vote. Records go before and after a write; answers stay."""
+    trial = stage.trial()
+    shapes = [shape, *(other for other in SHAPES if other != shape)]
+    for one in SHAPES:
+        stage.fill(one, trial)
+    assert evict(stage.nodes, "dc:v:*") > 0
+    stage.actor("writer").call("write", kind="update", **trial)
+    evict(stage.nodes, "dc:v:*")
+    looks = [look for one in shapes for look in stage.looks("after the eviction", one, "update", trial)]
+
+    assert [look for look in looks if look.is_stale] == []
+    assert [look.loads for look in looks[1::2]] == [0, 0, 0, 0]
+
+
+def test_writer_sleeps_between_marking_and_commit(stage: Stage) -> None:
+    """mutant: age of the mark unchecked. The writer's process is stopped for longer than its marks live."""
+    for shape in SHAPES:
+        trial = stage.trial()
+        stage.fill(shape, trial)
+        writer = stage.fresh("sleeper").begin("write_with_gate_at_mark", hold=["marked", "committed"], **trial)
+        assert writer.reached("marked")
+        writer.stop()
+        looks = looks_for(stage, 1.3 * MARK_TIMEOUT, shape, trial)
+        writer.resume()
+        if writer.go("marked").reached("committed"):
+            looks += stage.looks("after COMMIT", shape, "update", trial)
+            writer.go("committed")
+            writer.result()
+        else:
+            with pytest.raises(ActorFailed) as failure:
+                writer.result()
+            assert "DatabaseError" in failure.value.names
+        looks += stage.looks("at the end", shape, "update", trial)
+
+        assert [look for look in looks if look.is_stale] == []
