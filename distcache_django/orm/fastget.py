@@ -18,7 +18,7 @@ from typing import TYPE_CHECKING, Any, Final
 
 from django.conf import settings
 from django.core.signals import setting_changed
-from django.db import connections, models
+from django.db import connections
 from django.db.models import Model, QuerySet, query
 from django.db.models.query import MAX_GET_RESULTS, ModelIterable
 from django.db.models.query_utils import Q
@@ -27,7 +27,16 @@ from django.db.models.sql import Query
 from distcache_django.freshness import dependencies
 from distcache_django.freshness.service import freshness
 from distcache_django.orm import fingerprint
-from distcache_django.orm.options import QueryOptions, forbid, is_forbidden, lifetime, said_by, with_options
+from distcache_django.orm.options import (
+    AnyQuery,
+    AnyQuerySet,
+    QueryOptions,
+    forbid,
+    is_forbidden,
+    lifetime,
+    said_by,
+    with_options,
+)
 from distcache_django.orm.profiles import Profile, declared_columns, profile_of
 from distcache_django.orm.reads import may_ask
 from distcache_django.orm.values import canonical_exact, is_refinable
@@ -37,7 +46,7 @@ if TYPE_CHECKING:
 
     from django.db.backends.base.base import BaseDatabaseWrapper
 
-    _FieldOf: TypeAlias = models.Field[Any, Any]
+    _FieldOf: TypeAlias = Any  # a column's; the stubs do not know relations' parts
 
 __all__ = ["wrap_get"]
 
@@ -84,7 +93,7 @@ def wrap_get(original: Get) -> Get:
     """
 
     @functools.wraps(original)
-    def get(self: QuerySet[Any, Any], *args: Any, **kwargs: Any) -> Any:
+    def get(self: AnyQuerySet, *args: Any, **kwargs: Any) -> Any:
         own = said_by(self.query) or _inherited(self)
         profile = profile_of(self.model)
         options = profile if own is None else own.within(profile)
@@ -101,15 +110,13 @@ def wrap_get(original: Get) -> Get:
     return get
 
 
-def _inherited(queryset: QuerySet[Any, Any]) -> QueryOptions | None:
+def _inherited(queryset: AnyQuerySet) -> QueryOptions | None:
     """Return the options of the queryset that made the instance whose relation this queryset follows."""
     instance = queryset._hints.get("instance") if queryset._hints else None
     return getattr(instance._state, "distcache", None) if isinstance(instance, Model) else None
 
 
-def _ready(
-    queryset: QuerySet[Any, Any], own: QueryOptions | None, options: QueryOptions | Profile
-) -> QuerySet[Any, Any]:
+def _ready(queryset: AnyQuerySet, own: QueryOptions | None, options: QueryOptions | Profile) -> AnyQuerySet:
     """Return the queryset to get from the usual way, where a get() is a fetch of at most 21 rows."""
     if "get" in options.ops and "fetch" not in options.ops:
         own = QueryOptions(options.timeout, options.ops | {"fetch"})
@@ -139,7 +146,7 @@ class _Asked:
     dependencies: tuple[str, ...]
 
 
-def _ask(queryset: QuerySet[Any, Any], lookups: Mapping[str, Any]) -> _Asked | None:
+def _ask(queryset: AnyQuerySet, lookups: Mapping[str, Any]) -> _Asked | None:
     using = queryset.db
     connection = connections[using]
     # The name of the database: a test runner changes it under the alias.
@@ -169,7 +176,7 @@ def _digest(text: str) -> str:
 
 
 def _get(
-    queryset: QuerySet[Any, Any],
+    queryset: AnyQuerySet,
     asked: _Asked,
     options: QueryOptions | Profile,
     own: QueryOptions | None,
@@ -180,26 +187,33 @@ def _get(
         raise _failure(queryset.model, values)
     instance = _from_db(queryset)(asked.using, asked.plan.attnames, values)
     if own is not None:
-        instance._state.distcache = own
+        vars(instance._state)["distcache"] = own
     return instance
 
 
-def _failure(model: type[Model], number: int) -> Exception:
+def _failure(model: Any, number: int) -> Exception:
     """Return what get() raises for a number of rows; the words are Django's, and a part of what callers see."""
     name = model._meta.object_name
     if not number:
-        return model.DoesNotExist(f"{name} matching query does not exist.")
-    many = number if number < MAX_GET_RESULTS else f"more than {MAX_GET_RESULTS - 1}"
-    return model.MultipleObjectsReturned(f"get() returned more than one {name} -- it returned {many}!")
+        kind, words = model.DoesNotExist, f"{name} matching query does not exist."
+    else:
+        many = number if number < MAX_GET_RESULTS else f"more than {MAX_GET_RESULTS - 1}"
+        kind, words = model.MultipleObjectsReturned, f"get() returned more than one {name} -- it returned {many}!"
+    failure: Exception = kind(words)
+    return failure
 
 
-def _from_db(queryset: QuerySet[Any, Any]) -> Callable[..., Any]:
+def _from_db(queryset: AnyQuerySet) -> Callable[..., Any]:
+    """Return the model's from_db(), with the fetch mode that Django 6.1 and later hand to it."""
+    from_db: Callable[..., Any] = queryset.model.from_db
     mode = getattr(queryset, "_fetch_mode", None)
-    # Private to Django, and what its own iterables call from 6.1 on: it knows how to pass a fetch mode.
-    return queryset.model.from_db if mode is None else query._get_from_db(queryset.model, mode)
+    if mode is None:
+        return from_db
+    adapt: Callable[..., Any] | None = vars(query).get("_get_from_db")  # copes with overrides that take no mode
+    return functools.partial(from_db, fetch_mode=mode) if adapt is None else adapt(queryset.model, mode)
 
 
-def _rows(queryset: QuerySet[Any, Any], args: tuple[Any, ...], kwargs: Mapping[str, Any]) -> _Outcome:
+def _rows(queryset: AnyQuerySet, args: tuple[Any, ...], kwargs: Mapping[str, Any]) -> _Outcome:
     """Return the values of the one row that a plain get() finds in the database, or how many rows there are."""
     with forbid():
         found = queryset.filter(*args, **kwargs).order_by()
@@ -211,7 +225,7 @@ def _rows(queryset: QuerySet[Any, Any], args: tuple[Any, ...], kwargs: Mapping[s
 # ------------------------------------------------------------------ plain querysets
 
 
-def _is_plain(queryset: QuerySet[Any, Any]) -> bool:
+def _is_plain(queryset: AnyQuerySet) -> bool:
     """Return whether nothing was done to a queryset that a get() would see."""
     if (
         queryset._iterable_class is not ModelIterable
@@ -219,7 +233,7 @@ def _is_plain(queryset: QuerySet[Any, Any]) -> bool:
         or queryset._known_related_objects
         or queryset._for_write
         or queryset._fields is not None
-        or not _is_plain_class(type(queryset))
+        or not _is_plain_class(queryset.__class__)
     ):
         return False
     mode = getattr(queryset, "_fetch_mode", None)  # since Django 6.1
@@ -228,7 +242,7 @@ def _is_plain(queryset: QuerySet[Any, Any]) -> bool:
     return _is_plain_query(queryset.query)
 
 
-def _is_plain_query(query: Query) -> bool:
+def _is_plain_query(query: AnyQuery) -> bool:
     # Whatever is set on a query and is neither empty nor the class's default has a meaning: one that a later
     # version of Django adds too.
     if type(query) is not Query:
@@ -240,7 +254,7 @@ def _is_plain_query(query: Query) -> bool:
 
 
 @functools.cache
-def _is_plain_class(queryset_class: type[QuerySet[Any, Any]]) -> bool:
+def _is_plain_class(queryset_class: Any) -> bool:
     return all(getattr(queryset_class, name) is getattr(QuerySet, name) for name in _RELIED_ON)
 
 

@@ -22,7 +22,7 @@ from django.db.models.sql.compiler import SQLCompiler
 
 from distcache_django.orm.fastget import wrap_get
 from distcache_django.orm.manager import CacheQuerySet
-from distcache_django.orm.options import forbid, inherit, is_forbidden, said_by
+from distcache_django.orm.options import AnyQuerySet, forbid, inherit, is_forbidden, said_by
 from distcache_django.orm.reads import wrap_execute_sql
 
 __all__ = ["install"]
@@ -46,10 +46,8 @@ def install() -> None:
         return
     _installed = True
     Query.distcache = None  # type: ignore[attr-defined]  # what .cache() says; see options
-    SQLCompiler.execute_sql = wrap_execute_sql(SQLCompiler.execute_sql)  # type: ignore[method-assign]
-    QuerySet.get = wrap_get(QuerySet.get)  # type: ignore[method-assign]
-    QuerySet._fetch_all = _wrap_fetch_all(QuerySet._fetch_all)  # type: ignore[method-assign]
-    QuerySet._prefetch_related_objects = _wrap_prefetch(QuerySet._prefetch_related_objects)  # type: ignore[method-assign]
+    for owner, name, wrap in _WRAPPED:
+        setattr(owner, name, wrap(getattr(owner, name)))
     for owner, name in _BASED_ON_READS:
         setattr(owner, name, _uncached(getattr(owner, name)))
     _wrap_factories()
@@ -71,7 +69,7 @@ def _offer(name: str) -> None:
 
 def _wrap_fetch_all(original: Callable[[Any], None]) -> Callable[[Any], None]:
     @functools.wraps(original)
-    def _fetch_all(self: QuerySet[Any, Any]) -> None:
+    def _fetch_all(self: AnyQuerySet) -> None:
         if self._result_cache is not None:
             original(self)
         elif self._for_write:  # get_or_create() and its kin: what a write is based on is never cached
@@ -81,16 +79,17 @@ def _wrap_fetch_all(original: Callable[[Any], None]) -> Callable[[Any], None]:
             original(self)
             options = said_by(self.query)
             if options is not None and not is_forbidden():
-                for row in self._result_cache or ():
+                rows: Any = self._result_cache
+                for row in rows:
                     if isinstance(row, Model):
-                        row._state.distcache = options  # type: ignore[attr-defined]  # for its relations
+                        vars(row._state)["distcache"] = options  # for its relations
 
     return _fetch_all
 
 
 def _wrap_prefetch(original: Callable[[Any], None]) -> Callable[[Any], None]:
     @functools.wraps(original)
-    def _prefetch_related_objects(self: QuerySet[Any, Any]) -> None:
+    def _prefetch_related_objects(self: AnyQuerySet) -> None:
         options = said_by(self.query)
         if options is None:
             original(self)
@@ -108,6 +107,14 @@ def _uncached(original: Callable[..., Any]) -> Callable[..., Any]:
             return original(*args, **kwargs)
 
     return uncached
+
+
+_WRAPPED: tuple[tuple[type, str, Callable[..., Any]], ...] = (
+    (SQLCompiler, "execute_sql", wrap_execute_sql),
+    (QuerySet, "get", wrap_get),
+    (QuerySet, "_fetch_all", _wrap_fetch_all),
+    (QuerySet, "_prefetch_related_objects", _wrap_prefetch),
+)
 
 
 def _wrap_factories() -> None:

@@ -15,7 +15,7 @@ from collections.abc import Iterable, Iterator
 from contextlib import contextmanager
 from contextvars import ContextVar
 from dataclasses import dataclass
-from typing import TYPE_CHECKING, Any
+from typing import Any, TypeAlias, TypeVar, cast
 
 from django.conf import settings
 from django.core.signals import setting_changed
@@ -23,12 +23,10 @@ from django.core.signals import setting_changed
 from distcache_django.conf.distcache import OPS, load_settings, ops_of
 from distcache_django.orm.profiles import Profile, profile_of
 
-if TYPE_CHECKING:
-    from django.db.models import QuerySet
-    from django.db.models.sql import Query
-
 __all__ = [
     "NOT_CACHED",
+    "AnyQuery",
+    "AnyQuerySet",
     "QueryOptions",
     "choose",
     "forbid",
@@ -38,6 +36,12 @@ __all__ = [
     "options_for",
     "said_by",
 ]
+
+
+# Django's own objects, whose private parts this package uses: its type stubs know only some of them.
+AnyQuery: TypeAlias = Any
+AnyQuerySet: TypeAlias = Any
+_QuerySet = TypeVar("_QuerySet")
 
 
 @dataclass(frozen=True, slots=True)
@@ -71,19 +75,19 @@ _LONGEST = 86_400.0  # answers always expire: a dependency that nobody bumps mus
 _ambient: ContextVar[QueryOptions | None] = ContextVar("distcache_options", default=None)
 
 
-def choose(query: Query) -> QueryOptions | Profile | None:
+def choose(query: AnyQuery) -> QueryOptions | Profile | None:
     """Return how this query is cached, or ``None`` where it is not; some two hundred nanoseconds."""
     ambient = _ambient.get()
     if ambient is _FORBIDDEN:
         return None
-    own: QueryOptions | None = query.distcache or ambient  # type: ignore[attr-defined]  # see install
+    own: QueryOptions | None = query.distcache or ambient
     profile = profile_of(query.model) if query.model is not None else None
     return profile if own is None else own.within(profile)
 
 
-def said_by(query: Query) -> QueryOptions | None:
+def said_by(query: AnyQuery) -> QueryOptions | None:
     """Return what a queryset says itself, or else the one whose prefetch it is part of; ``None`` if neither does."""
-    own: QueryOptions | None = query.distcache  # type: ignore[attr-defined]  # see install
+    own: QueryOptions | None = query.distcache
     if own is None:
         own = _ambient.get()
     return None if own is _FORBIDDEN else own
@@ -101,7 +105,7 @@ def lifetime(options: QueryOptions | Profile) -> float:
 
 @functools.cache
 def _default_timeout() -> float:
-    given = settings.CACHES[load_settings().cache].get("TIMEOUT", DEFAULT_TIMEOUT)
+    given: Any = settings.CACHES[load_settings().cache].get("TIMEOUT", DEFAULT_TIMEOUT)
     return _LONGEST if given is None else min(float(given), _LONGEST)
 
 
@@ -155,11 +159,11 @@ def inherit(options: QueryOptions) -> Iterator[None]:
         _ambient.reset(token)
 
 
-def with_options(queryset: QuerySet[Any, Any], options: QueryOptions) -> QuerySet[Any, Any]:
+def with_options(queryset: _QuerySet, options: QueryOptions) -> _QuerySet:
     """Return a clone of ``queryset`` with these options."""
-    clone: QuerySet[Any, Any] = queryset._chain()
-    clone.query.distcache = options  # type: ignore[attr-defined]  # see install
-    return clone
+    clone: Any = cast("AnyQuerySet", queryset)._chain()
+    clone.query.distcache = options
+    return cast("_QuerySet", clone)
 
 
 def _forget(**kwargs: Any) -> None:

@@ -15,7 +15,7 @@ import time
 from asyncio import _get_running_loop
 from collections.abc import Callable, Collection, Iterable, Sequence
 from functools import partial
-from typing import TYPE_CHECKING, Any, Protocol, cast
+from typing import TYPE_CHECKING, Any, cast
 
 from django.core.exceptions import EmptyResultSet
 from django.db.models import Value
@@ -25,12 +25,11 @@ from distcache_django.freshness.recording import note, recorder, spoil
 from distcache_django.freshness.service import freshness
 from distcache_django.freshness.transactions import may_use_cache
 from distcache_django.orm import analysis, fingerprint
-from distcache_django.orm.options import QueryOptions, choose, lifetime
+from distcache_django.orm.options import AnyQuery, QueryOptions, choose, lifetime
 from distcache_django.orm.profiles import Profile, declared_columns, fields_by_column
 
 if TYPE_CHECKING:
     from django.db.backends.base.base import BaseDatabaseWrapper
-    from django.db.models.sql import Query
     from django.db.models.sql.compiler import SQLCompiler
 
 __all__ = ["MAX_ROWS", "may_ask", "wrap_execute_sql"]
@@ -47,15 +46,6 @@ Rows = list[tuple[Any, ...]]
 Compiled = tuple[str, Sequence[Any]]
 
 
-class ExecuteSql(Protocol):
-    """Be ``SQLCompiler.execute_sql``."""
-
-    def __call__(
-        self, compiler: SQLCompiler, result_type: str, chunked_fetch: bool = ..., chunk_size: int = ..., /
-    ) -> Any:
-        """Run the query and return what ``result_type`` asks for."""
-
-
 class _TooLarge(Exception):
     """Carry an answer past the cache that is not to be stored."""
 
@@ -64,7 +54,7 @@ class _TooLarge(Exception):
         self.rows = rows
 
 
-def wrap_execute_sql(original: ExecuteSql) -> Callable[..., Any]:
+def wrap_execute_sql(original: Callable[..., Any]) -> Callable[..., Any]:
     """Return an ``execute_sql`` that takes rows from the cache where it may, and calls ``original`` elsewhere.
 
     A query that is not cached costs half a microsecond more; a cached answer one round trip to the nodes, in
@@ -91,12 +81,12 @@ def wrap_execute_sql(original: ExecuteSql) -> Callable[..., Any]:
 _READS = (MULTI, SINGLE)
 
 
-def _asked(query: Query) -> Query:
+def _asked(query: AnyQuery) -> AnyQuery:
     """Return the query that carries the options: an aggregation over a subquery is a new one around it."""
     return getattr(query, "inner_query", query)
 
 
-def _op(query: Query, result_type: str) -> str:
+def _op(query: AnyQuery, result_type: str) -> str:
     """Return which of ``ops`` a query is; a ``get()`` makes itself a fetch (see fastget)."""
     if result_type == MULTI:
         return "fetch"
@@ -183,7 +173,7 @@ def _dependencies(compiler: SQLCompiler, compiled: Compiled) -> frozenset[str] |
 
 
 def _extra_is_a_prefetchs(compiler: SQLCompiler) -> bool:
-    """Return whether ``extra()`` was used by Django alone: a prefetch over many-to-many selects the other side's key."""
+    """Return whether only Django used ``extra()``: a prefetch over many-to-many selects the other side's key."""
     quote = compiler.connection.ops.quote_name
     tables = {source.table_name for source in compiler.query.alias_map.values()}
     columns = {f"{quote(table)}.{quote(column)}" for table in tables for column in fields_by_column(table)}
@@ -212,11 +202,11 @@ def _key(compiler: SQLCompiler, compiled: Compiled, result_type: str) -> str | N
 
 def _run(run: Callable[[], Any], compiler: SQLCompiler, compiled: Compiled) -> Any:
     """Run the original ``execute_sql`` on what is compiled already, which is faster and cannot differ."""
-    compiler.as_sql = lambda: compiled  # type: ignore[method-assign, assignment]  # on this object, for this call
+    vars(compiler)["as_sql"] = lambda: compiled
     try:
         return run()
     finally:
-        del compiler.as_sql
+        del vars(compiler)["as_sql"]
 
 
 def _rows(result: Any, result_type: str) -> Rows:

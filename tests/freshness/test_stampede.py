@@ -37,7 +37,11 @@ def results(actors: Sequence[Actor]) -> tuple[list[Any], int, float]:
 
 
 def actors_of(stage: Stage, count: int = PROCESSES) -> list[Actor]:
-    return [stage.actor(f"reader {number}") for number in range(count)]
+    """Return processes that have read before, as those of a running site have."""
+    actors = [stage.actor(f"reader {number}") for number in range(count)]
+    for actor in actors:
+        actor.call("read", shape="get", **stage.trial())
+    return actors
 
 
 @pytest.mark.parametrize("shape", ["get", "list", "sum", "table"])

@@ -41,15 +41,12 @@ def test_each_rule_that_is_left_out_has_a_counterexample(name: str) -> None:
     assert "STALE HIT" in result.trace[-1]
 
 
-@pytest.mark.parametrize(
-    "name",
-    ["no-mark", "clear-without-bump", "unknown-outcome-clears", "marked-record-evicted", "voiding-without-quarantine"],
-)
+@pytest.mark.parametrize("name", ["no-mark", "clear-without-bump", "voiding-without-quarantine"])
 def test_counterexamples_do_not_depend_on_joined_steps(name: str) -> None:
     result = check(replace(BUILT_MUTANTS[name], readers="fine", writers=1))
 
     assert not result.holds
-    assert result.trace[-1] == "R2 HIT 0, begun at 1"
+    assert result.trace[-1].endswith("HIT 0, begun at 1")
 
 
 def test_trace_tells_the_shortest_story() -> None:

@@ -7,13 +7,14 @@ from typing import Any
 
 from django.db import connection, connections
 from django.test import override_settings
+from django.test.utils import CaptureQueriesContext
 
 from distcache_django.freshness.service import freshness
 from distcache_django.orm import install as reads
 from tests.support.readings import populate
 from tests.support.things import THINGS
 from tests.support.waiting import wait_until
-from tests.support.zoo.schema import create_tables, installed
+from tests.support.zoo.schema import create_tables, installed, tables
 
 #: Seconds for which a node that was just met has no vote; at least four deadlines.
 MARK_TIMEOUT = 0.4
@@ -93,3 +94,22 @@ def zoo_site(entry: Mapping[str, Any], urls: Mapping[str, str], **distcache: Any
         populate()
         with cached_site(urls, **distcache):
             yield
+
+
+def end_answers() -> None:
+    """End every cached answer about the zoo."""
+    names = {*tables(), *(model._meta.db_table for model in THINGS)}
+    freshness().bump([name for table in names for name in (table, f"{table}:*")])
+
+
+def queries(read: Callable[[], Any]) -> int:
+    """Return how many queries a read takes."""
+    with CaptureQueriesContext(connection) as found:
+        read()
+    return len(found)
+
+
+def is_cached(read: Callable[[], Any]) -> bool:
+    """Return whether a second read takes no query."""
+    read()
+    return queries(read) == 0

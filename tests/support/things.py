@@ -1,6 +1,8 @@
+# ruff: noqa: DJ001, DJ008
 """More models of the zoo: a column of every type that Django has on both databases, and one-to-one relations."""
 
 import uuid
+from typing import Any
 
 from django.db import models
 
@@ -88,10 +90,9 @@ class Loaded(models.Model):
         self.arguments = args
 
     @classmethod
-    def from_db(cls, db: "str | None", field_names: "list[str]", values: "list[object]", **kwargs: object) -> "Loaded":
-        new = super().from_db(db, field_names, values, **kwargs)  # type: ignore[arg-type]
-        new.names_loaded = tuple(field_names)  # type: ignore[attr-defined]
-        new.values_loaded = tuple(values)  # type: ignore[attr-defined]
+    def from_db(cls, db: Any, field_names: Any, values: Any, **kwargs: Any) -> Any:
+        new = super().from_db(db, field_names, values, **kwargs)
+        vars(new).update(names_loaded=tuple(field_names), values_loaded=tuple(values))
         return new
 
 

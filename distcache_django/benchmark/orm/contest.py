@@ -1,8 +1,12 @@
 """`benchmark orm`: put every subject under the same load, one after another, and judge each of its answers.
 
-One PostgreSQL and the nodes are kept by this process. A trial starts the writers and readers of one subject
-anew, on fresh tables and empty nodes; the subjects take turns in each round, in a new random order. Then all
-subjects time cached gets, a slice each in turn, without writers.
+One PostgreSQL and the nodes are kept by this process. First all subjects time cached gets, a slice each in
+turn, without writers. Then the subjects are put under load, one trial each a round, in a new random order; a
+trial starts its writers and readers anew, on fresh tables.
+
+This package runs on nodes of its own, which are never emptied: each trial has a new key prefix. A node that
+has lost its memory, as by FLUSHALL, serves no answers for the life of a mark; a run of seconds would be about
+nothing else. What can use one server only, gets one that is emptied before each trial.
 """
 
 from __future__ import annotations
@@ -67,10 +71,10 @@ def run(options: Options, progress: TextIO) -> dict[str, Any]:
     chosen = [each for each in subjects.select(options.peers) if each.contender.alias in options.only]
     found = {each.name: contenders.probe(each.contender) for each in chosen}
     usable = [each for each in chosen if found[each.name].is_usable]
-    with LocalPostgres(options=_POSTGRES) as postgres, LocalNodes(options.nodes) as nodes:
-        bench = Bench(postgres, nodes, options, progress)
+    with LocalPostgres(options=_POSTGRES) as postgres, LocalNodes(options.nodes) as nodes, LocalNodes(1) as single:
+        bench = Bench(postgres, nodes, single, options, progress)
+        hits = bench.time_hits(usable)
         trials = bench.put_under_load(usable)
-        hits = bench.time_hits([each for each in usable if each.name not in bench.failures])
         body = {
             "server": f"{direct.server_version(next(iter(nodes.urls.values())))}, {bench.postgres_version}",
             "contenders": [_describe(each, found[each.name], bench.failures) for each in chosen],
@@ -94,9 +98,12 @@ def run(options: Options, progress: TextIO) -> dict[str, Any]:
 class Bench:
     """The servers, and what is measured on them; ``failures`` says which peers could not be, and why."""
 
-    def __init__(self, postgres: LocalPostgres, nodes: LocalNodes, options: Options, progress: TextIO) -> None:
+    def __init__(
+        self, postgres: LocalPostgres, nodes: LocalNodes, single: LocalNodes, options: Options, progress: TextIO
+    ) -> None:
         self._postgres = postgres
         self._nodes = nodes
+        self._single = single
         self._options = options
         self._progress = progress
         self._rng = random.Random(options.seed)
@@ -152,16 +159,18 @@ class Bench:
         rounds = 2 if self._options.is_quick else _HIT_ROUNDS
         order = [number for _ in range(rounds) for number in self._rng.sample(range(len(chosen)), len(chosen))]
         slices = {"seconds": _HIT_SECONDS, "distance_ms": 0.0}
-        jobs = [self._job(subject, "hit", number, 0) | slices for number, subject in enumerate(chosen)]
+        jobs = [self._job(subject, "hit", number, -1) | slices for number, subject in enumerate(chosen)]
         done = run_crew(jobs, self._progress, Turns(order))
         return {subject.name: result for subject, result in zip(chosen, done, strict=True)}
 
     def _job(self, subject: Subject, role: str, index: int, number: int) -> dict[str, Any]:
+        alone = subject.contender.nodes < 2
         return {
             "role": role,
             "subject": subject.name,
             "index": index,
-            "urls": self._nodes.urls,
+            "urls": (self._single if alone else self._nodes).urls,
+            "prefix": f"{subject.contender.alias} {number}",
             "database": self._postgres.django_settings(),
             "dataset": asdict(self._options.dataset),
             "distance_ms": self._options.load.distance_ms,
@@ -169,8 +178,8 @@ class Bench:
         }
 
     def _reset(self) -> None:
-        """Empty the nodes and bring the tables back to their beginning."""
-        for node in self._nodes.values():
+        """Empty the single node and bring the tables back to their beginning."""
+        for node in self._single.values():
             node.flush()
         with psycopg.connect(self._postgres.dsn, cursor_factory=psycopg.ClientCursor) as connection:
             connection.execute(read_sql("reset"), asdict(self._options.dataset))

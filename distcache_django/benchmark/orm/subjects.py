@@ -50,11 +50,14 @@ class Subject:
         """Give the name in the report."""
         return self.contender.name
 
-    def settings(self, urls: Mapping[str, str]) -> dict[str, Any]:
-        """Return the settings of its site, but for the database, with its cache on the nodes at ``urls``."""
+    def settings(self, urls: Mapping[str, str], prefix: str) -> dict[str, Any]:
+        """Return the settings of its site, but for the database, with its cache on the nodes at ``urls``.
+
+        ``prefix`` keeps the trials of those apart whose nodes are not emptied between them.
+        """
         used: dict[str, Any] = {"BACKEND": _NO_CACHE}
         if self.contender.backend:
-            used = self.contender.settings(urls, self.contender.alias)
+            used = self.contender.settings(urls, prefix)
         first = next(iter(urls.values()))
         extra = {name: first if value == _FIRST_URL else value for name, value in self.extra.items()}
         return {"CACHES": {"default": used}, "INSTALLED_APPS": [STOCK, *self.apps], **extra}

@@ -44,7 +44,7 @@ def configure(subject: Subject, job: dict[str, Any]) -> None:
         SECRET_KEY="benchmark only: signs the values of this run",
         USE_TZ=True,
         TIME_ZONE="UTC",
-        **subject.settings(job["urls"]),
+        **subject.settings(job["urls"], job["prefix"]),
     )
     django.setup()
 

@@ -342,12 +342,10 @@ def test_copies_and_threads_have_transactions_of_their_own(base: Database) -> No
         base.write()
         with in_thread(elsewhere) as result:
             assert result.result(10) is True
-        with copy.cursor() as cursor:
-            cursor.execute("SELECT 1")
         copy.set_autocommit(False)
         transactions.record_write(copy, ("thing:2",))
         with copy.cursor() as cursor:
-            cursor.execute("UPDATE thing SET n = 7 WHERE id = 2")
+            cursor._execute("UPDATE thing SET n = 7 WHERE id = 2", ())
         copy.commit()
         assert base.recorder.bumped[-1][0] == {"thing:2"}
         copy.close()

@@ -152,12 +152,8 @@ def test_a_refused_statement_is_not_sent(base: Database) -> None:
 
 def test_a_failed_statement_ends_with_new_versions_for_a_part_may_be_committed(base: Database) -> None:
     """Not "unmark": on SQLite executemany commits row by row, and a procedure may commit before it fails."""
-    with (
-        pytest.raises(IntegrityError),
-        transactions.writing("things", ROW),
-        base.connection.cursor() as cursor,
-    ):
-        cursor.executemany("INSERT INTO thing VALUES (%s, 1)", [[5], [6], [5]])
+    with pytest.raises(IntegrityError), transactions.writing("things", ROW):
+        base.executemany("INSERT INTO thing VALUES (%s, 1)", [[5], [6], [5]])
 
     assert base.take() == ["mark", "bump"]
     assert base.recorder.bumped[0][1] == base.recorder.marked[0].token

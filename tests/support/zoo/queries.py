@@ -116,7 +116,9 @@ def _lookup(rng: Random, root: Root) -> Q:
     values = PATHS[root][path]
     kind = rng.choice(("exact", "exact", "exact", "in", "in", "isnull", "isnull", "other", "column", "subquery"))
     if kind == "in":
-        return Q(**{f"{path}__in": rng.sample(values, rng.randint(1, min(3, len(values)))) + [None] * rng.randint(0, 1)})
+        return Q(
+            **{f"{path}__in": rng.sample(values, rng.randint(1, min(3, len(values)))) + [None] * rng.randint(0, 1)}
+        )
     if kind == "isnull":
         return Q(**{f"{path}__isnull": rng.random() < 0.7})
     if kind == "other":
@@ -143,7 +145,9 @@ def _annotated(rng: Random, root: Root, queryset: QuerySet[Any]) -> QuerySet[Any
     path = rng.choice(sorted(PATHS[root]))
     kind = rng.randrange(8)
     if kind == 0:
-        return queryset.annotate(n=Count(path, distinct=rng.random() < 0.5)).filter(Q(n__gte=1) | condition(rng, root, 0))
+        return queryset.annotate(n=Count(path, distinct=rng.random() < 0.5)).filter(
+            Q(n__gte=1) | condition(rng, root, 0)
+        )
     if kind == 1:
         return queryset.annotate(n=Count(path, filter=condition(rng, root, 0)))
     if kind == 2:

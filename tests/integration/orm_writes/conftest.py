@@ -1,0 +1,77 @@
+"""A site with the zoo in a real database, whose writes are reported to a recorder in place of the nodes."""
+
+from collections.abc import Iterator
+from contextlib import ExitStack
+from typing import Any
+
+import pytest
+from django.db import connection
+from django.test import override_settings
+from pytest_django import DjangoDbBlocker
+
+from distcache_django.freshness import service as services
+from distcache_django.freshness import transactions
+from distcache_django.orm import capture, writes
+from tests.integration.transactions.ground import Recorder
+from tests.support import deeds
+from tests.support.freshness import default_database
+from tests.support.zoo import schema
+
+#: What a test lets the database do, over what it can: older versions and other databases do less.
+LIMITS = {
+    "postgresql-17": capture.Abilities(returns=True, wraps=True, lock=" FOR NO KEY UPDATE"),
+    "locking": capture.Abilities(lock=" FOR UPDATE"),
+}
+
+
+@pytest.fixture(scope="module", params=["sqlite", pytest.param("postgresql", marks=pytest.mark.postgres)])
+def database(
+    request: pytest.FixtureRequest, tmp_path_factory: pytest.TempPathFactory, django_db_blocker: DjangoDbBlocker
+) -> Iterator[str]:
+    """A database with the tables of all deeds."""
+    if request.param == "sqlite":
+        path = tmp_path_factory.mktemp("writes") / "zoo.sqlite3"
+        entry: dict[str, Any] = {"ENGINE": "django.db.backends.sqlite3", "NAME": str(path)}
+    else:
+        server = request.getfixturevalue("distcache_postgres")
+        server.create_database(name := f"writes_{request.module.__name__.rpartition('_')[2]}")
+        entry = server.django_settings(name)
+    transactions.install()
+    writes.install()
+    with ExitStack() as stack:
+        stack.enter_context(schema.installed())
+        stack.enter_context(django_db_blocker.unblock())
+        stack.enter_context(default_database(entry))
+        schema.create_tables()
+        with connection.schema_editor() as editor:
+            for model in deeds.OWN:
+                editor.create_model(model)
+        stack.enter_context(override_settings(DISTCACHE={"ENABLED": False, "MODELS": deeds.MODELS}))
+        yield request.param
+
+
+@pytest.fixture
+def rows(database: str) -> None:
+    """The rows that deeds start from; nothing is reported before a test asks for the recorder."""
+    services.forget_service()
+    deeds.refill()
+
+
+@pytest.fixture
+def recorder(rows: None, monkeypatch: pytest.MonkeyPatch) -> Recorder:
+    """What the nodes are told from now on."""
+    found = Recorder()
+    monkeypatch.setattr(services, "_service", found)
+    return found
+
+
+@pytest.fixture
+def limit(monkeypatch: pytest.MonkeyPatch, database: str, request: pytest.FixtureRequest) -> str:
+    """Let the database do no more than another one; the name of that one, or its own."""
+    name: str | None = getattr(request, "param", None)
+    if name is None:
+        return database
+    if database != "postgresql":
+        pytest.skip("a limit of PostgreSQL's")
+    monkeypatch.setattr(capture, "abilities_of", lambda _: LIMITS[name])
+    return name
