@@ -15,7 +15,7 @@ from random import Random
 from typing import Any
 
 from distcache_django.cluster.debts import Debts
-from distcache_django.core.freshness import RECORD_TTL_MS
+from distcache_django.core.freshness import RECORD_PREFIX, RECORD_TTL_MS
 from distcache_django.core.membership import Event, Member, probe_delay, step
 from distcache_django.core.requests import Bump, Ping, Register, Remove, Scan
 from distcache_django.exceptions import DistcacheError, NodeTimeout
@@ -169,8 +169,11 @@ class Board:
                 keys, patterns = debts.take()
                 bumps, renew = debts.take_bumps()
             try:
+                if renew:
+                    _renew(link)
+                    patterns = [*patterns, f"{RECORD_PREFIX}*"]
                 self._pay(link, keys, patterns)
-                _bump(link, bumps, renew)
+                _bump(link, bumps)
             except BaseException:
                 with self._lock:
                     self._note(node, keys, patterns)
@@ -187,10 +190,17 @@ class Board:
                 _request(link, Remove(found), _PATIENCE)
 
 
-def _bump(link: Link, keys: Sequence[str], renew: bool) -> None:
+def _renew(link: Link) -> None:
+    """Give a node a new incarnation, because it is forgotten which of its records missed a bump.
+
+    All records are to be deleted after this: who knows the old incarnation would not learn of the new one from them.
+    Marks of others go with them, so the node gets no vote before these have run out.
+    """
+    _request(link, Register(os.urandom(8), _QUARANTINE_MS, renew=True), _PATIENCE)
+
+
+def _bump(link: Link, keys: Sequence[str]) -> None:
     """Give records new versions; on a node that has lost its memory, what there is of them goes."""
-    if renew:
-        _request(link, Register(os.urandom(8), _QUARANTINE_MS, renew=True), _PATIENCE)
     for start in range(0, len(keys), _BATCH):
         _request(link, Bump(keys[start : start + _BATCH], RECORD_TTL_MS), _PATIENCE)
 

@@ -18,8 +18,10 @@ from distcache_django.core.effects import Ask, Gather, Op, OweBumps
 from distcache_django.core.requests import Bump, FetchMany, Fill, Mark, Mint, Register, Remove, Request, Store, Unmark
 from distcache_django.exceptions import NodeRefused, TransportError
 
-__all__ = ["BYPASS", "HIT", "LOAD", "RECORD_TTL_MS", "WAIT", "Begun", "Lease", "Versions"]
+__all__ = ["BYPASS", "HIT", "LOAD", "RECORD_PREFIX", "RECORD_TTL_MS", "WAIT", "Begun", "Lease", "Versions"]
 
+#: What the keys of all version records begin with: no cache's keys do, so clear() leaves them alone.
+RECORD_PREFIX = "dc:v:"
 #: How long a record lives unless it is bumped or asked for on a miss. An answer outlives none of its records.
 RECORD_TTL_MS = 86_400_000
 _SIZE = 16  # a version: 8 bytes of incarnation, 8 of count
@@ -301,11 +303,14 @@ class Versions:
         return life
 
     def _knows(self, node: str, record: bytes | None) -> bool:
-        """Return whether what is known of a node is up to date, as far as a record of it tells."""
+        """Return whether what is known of a node is up to date, as far as a record of it tells.
+
+        In a quarantine there is nothing to learn from void records: none has a vote.
+        """
         life = self._lives.get(node)
         if life is None or life.generation != self._generation(node):
             return False
-        return record is None or record.startswith(life.incarnation)
+        return record is None or record.startswith(life.incarnation) or self._clock() < life.quarantined_until
 
     def _votes(self, node: str, record: bytes | None) -> bool:
         life = self._life(node)

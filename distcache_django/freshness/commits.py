@@ -125,7 +125,7 @@ _logged_at = -_LOG_INTERVAL
 def _refuse(service: services.Freshness, marked: services.Attempt, error: DistcacheError) -> None:
     """Do what ``ON_MARK_FAILURE`` says: raise, with what was marked taken off, or log and go on."""
     global _logged_at  # noqa: PLW0603 - two threads may log the same line
-    if service.settings.on_mark_failure == "raise":
+    if service.answers and service.settings.on_mark_failure == "raise":
         service.unmark(marked)
         raise FreshnessUnavailable(str(error)) from error
     if time.monotonic() - _logged_at >= _LOG_INTERVAL:

@@ -22,10 +22,9 @@ from collections.abc import Iterable
 
 import mmh3
 
-__all__ = ["RECORD_PREFIX", "coarse", "epoch", "field", "record_key", "record_tag", "row", "table", "tag"]
+from distcache_django.core.freshness import RECORD_PREFIX
 
-#: What the keys of all version records begin with: no cache's keys do, so clear() leaves them alone.
-RECORD_PREFIX = "dc:v:"
+__all__ = ["coarse", "epoch", "field", "record_key", "record_tag", "row", "table", "tag"]
 
 _NULL = "\0"
 

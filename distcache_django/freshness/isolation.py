@@ -42,7 +42,10 @@ def is_open(connection: BaseDatabaseWrapper) -> bool | None:
     if raw is None:
         return False
     if connection.vendor == "postgresql":
-        return _STATUSES.get(raw.pgconn.transaction_status) if hasattr(raw, "pgconn") else None
+        try:
+            return _STATUSES.get(raw.pgconn.transaction_status)
+        except AttributeError:  # another driver than psycopg 3
+            return None
     if connection.vendor == "sqlite":
         return bool(raw.in_transaction)
     return None
@@ -51,14 +54,17 @@ def is_open(connection: BaseDatabaseWrapper) -> bool | None:
 class Session:
     """Be what is known of what a connection's statements see; used by the connection's thread only."""
 
-    __slots__ = ("_connection", "_is_mirror", "_is_noted", "_is_standby", "_level", "_options_level")
+    __slots__ = ("_connection", "_is_noted", "_is_primary", "_is_standby", "_level", "_options_level")
 
     def __init__(self, connection: BaseDatabaseWrapper) -> None:
         settings: Any = connection.settings_dict
         level = settings.get("OPTIONS", {}).get("isolation_level", "read committed")
         self._connection = connection
-        self._is_mirror = bool(settings.get("TEST", {}).get("MIRROR"))
         self._options_level = level.lower() if isinstance(level, str) else None
+        # As far as the settings tell; what MySQL never committed must not be stored either.
+        self._is_primary = not settings.get("TEST", {}).get("MIRROR") and not (
+            connection.vendor == "mysql" and self._options_level == "read uncommitted"
+        )
         # None: not known before the first session of this process.
         self._is_standby = _standbys.get(connection.alias) if connection.vendor == "postgresql" else False
         self._level: str | None = None
@@ -87,9 +93,9 @@ class Session:
         """
         if self._is_standby is not False:
             self._look_for_standby()
-        if self._connection.vendor == "mysql" and (self._is_noted or self._options_level == "read uncommitted"):
-            return False  # what was never committed must not be stored
-        return self._is_standby is False and not self._is_mirror
+        if self._is_noted and self._connection.vendor == "mysql":
+            return False  # it may be READ UNCOMMITTED
+        return self._is_primary and self._is_standby is False
 
     def sees_last_commit_in_transaction(self) -> bool:
         """Return whether a statement in the open transaction, too, sees every commit before it.

@@ -25,7 +25,7 @@ def may_answer() -> bool:
     Not where ``ENABLED`` is off, and not while an open transaction of this thread has written or looks at an older
     state of the database. About a microsecond for each connection.
     """
-    if not freshness().enabled:
+    if not freshness().answers:
         return False
     if all(map(transactions.may_use_cache, connections.all(initialized_only=True))):
         return True

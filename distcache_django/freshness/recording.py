@@ -14,7 +14,7 @@ from typing import TYPE_CHECKING, Any
 if TYPE_CHECKING:
     from distcache_django.freshness.service import Freshness
 
-__all__ = ["Recorder", "anote", "note", "recorder", "spoil"]
+__all__ = ["Recorder", "account", "anote", "note", "recorder", "spoil"]
 
 _current: ContextVar[Recorder | None] = ContextVar("distcache_recorder", default=None)
 
@@ -25,7 +25,7 @@ class Recorder:
     ``parent`` is the recorder of the answer that this one is a part of: what this one depends on, that one does.
     """
 
-    __slots__ = ("parent", "service", "spoiled", "used", "versions")
+    __slots__ = ("parent", "service", "spoiled", "texts", "used", "versions")
 
     def __init__(self, service: Freshness, parent: Recorder | None = None) -> None:
         self.service = service
@@ -33,6 +33,8 @@ class Recorder:
         self.versions: dict[str, bytes] = {}
         self.used: set[str] = set()
         self.spoiled = ""
+        #: SQL whose dependencies have been noted by who compiled it.
+        self.texts: set[str] = set()
 
     def missing(self, dependencies: Iterable[str]) -> list[str]:
         """Note that these are used; return those whose versions this recorder, or one it is a part of, lacks."""
@@ -102,6 +104,13 @@ async def anote(dependencies: Iterable[str]) -> None:
     current = _current.get()
     if current is not None and (new := current.missing(dependencies)):
         current.learn(new, await current.service.aversions_of(new))
+
+
+def account(text: str) -> None:
+    """Say that the dependencies of this SQL are noted, or spoil the answer: its text needs no look of its own."""
+    current = _current.get()
+    if current is not None:
+        current.texts.add(text)
 
 
 def spoil(reason: str) -> None:

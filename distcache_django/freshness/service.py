@@ -22,6 +22,7 @@ from django.core.cache.backends.base import get_key_func
 from django.core.signals import setting_changed
 
 from distcache_django.conf import DistcacheSettings, load_settings
+from distcache_django.conf.distcache import is_distributed
 from distcache_django.core.effects import Load, Op, Pause
 from distcache_django.core.freshness import HIT, LOAD, WAIT, Begun, Lease, Versions
 from distcache_django.exceptions import CodecError, DistcacheError, TransportError
@@ -86,7 +87,9 @@ class Freshness:
 
     def __init__(self, settings: DistcacheSettings, runtime: CacheRuntime, full_key: Callable[[str], str]) -> None:
         self.settings = settings
-        self.enabled = settings.enabled
+        #: Whether writes are told to the nodes, and whether answers are taken from them.
+        self.enabled = True
+        self.answers = settings.enabled
         self.is_strong = settings.freshness == "strong"
         self.runtime = runtime
         self.tallies = Tallies()
@@ -340,9 +343,9 @@ class Freshness:
 
 
 class _Off:
-    """Stand in where the ORM cache is off: there may be no distributed cache at all."""
+    """Stand in where there is no distributed cache."""
 
-    enabled = False
+    enabled = answers = False
 
     def __init__(self, settings: DistcacheSettings) -> None:
         self.settings = settings
@@ -359,7 +362,8 @@ _living: weakref.WeakSet[Freshness] = weakref.WeakSet()
 def freshness() -> Freshness:
     """Return the service of this process for ``settings.DISTCACHE``; made at the first call, connects to nothing.
 
-    Where ``ENABLED`` is false, only ``enabled``, ``settings`` and ``counts`` of it can be used.
+    Where ``ENABLED`` is false and there is no distributed cache at all, only ``enabled``, ``settings`` and
+    ``counts`` of it can be used.
 
     :raises InvalidDistcacheConfig: with every error of the settings.
     """
@@ -372,9 +376,9 @@ def freshness() -> Freshness:
 
 def _make() -> Any:
     settings = load_settings()
-    if not settings.enabled:
+    entry: dict[str, Any] = dict(django_settings.CACHES.get(settings.cache, {}))
+    if not settings.enabled and not is_distributed(entry):
         return _Off(settings)
-    entry: dict[str, Any] = dict(django_settings.CACHES[settings.cache])
     entry.pop("BACKEND", None)
     runtime = runtime_for(entry.pop("LOCATION", ""), entry)
     make = get_key_func(entry.get("KEY_FUNCTION"))

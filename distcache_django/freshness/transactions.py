@@ -19,6 +19,7 @@ from typing import TYPE_CHECKING, Any, TypeAlias
 
 from django.db import connections
 from django.db.backends.signals import connection_created
+from django.utils.connection import ConnectionProxy
 
 from distcache_django.freshness import service as services
 from distcache_django.freshness.commits import attempt, outcome_of_commit, outcome_of_statement, tell
@@ -97,10 +98,10 @@ def may_use_cache(using: Using) -> bool:
     """Return whether an answer for this connection may be taken from the cache and stored there, right now.
 
     Not while its transaction has written, nor where its statements see an older state than the last commit's:
-    REPEATABLE READ and above, any transaction on SQLite, a database replica. About 1 us outside transactions, half
-    of it Django's look-up of the alias, which the connection in its place saves; no query there.
+    REPEATABLE READ and above, any transaction on SQLite, a database replica. No query outside transactions, and half
+    a microsecond; Django's look-up of an alias takes another one, which the connection in its place saves.
     """
-    return services.freshness().enabled and _writer_of(using).may_use_cache()
+    return services.freshness().answers and _writer_of(using).may_use_cache()
 
 
 def note_isolation(using: Using) -> None:
@@ -113,8 +114,10 @@ def _opened(connection: BaseDatabaseWrapper, **_: Any) -> None:
 
 
 def _writer_of(using: Using) -> Writer:
-    connection = connections[using] if isinstance(using, str) else using
+    connection: Any = connections[using] if isinstance(using, str) else using
     writer: Writer | None = connection.__dict__.get(_ATTRIBUTE)
+    if writer is None and isinstance(connection, ConnectionProxy):
+        return _writer_of(connection.alias)
     return _watch(connection) if writer is None else writer
 
 

@@ -185,7 +185,9 @@ def read_rows(
 
 
 def read_keys(connection: BaseDatabaseWrapper, target: Target, keys: Sequence[Any], abilities: Abilities) -> list[Row]:
-    """Return the rows of some primary keys, as ``read_rows`` does."""
+    """Return the rows of some primary keys, as ``read_rows`` does; no query where there are none."""
+    if not keys:
+        return []
     column = f"{connection.ops.quote_name(target.table)}.{connection.ops.quote_name(target.columns[0])}"
     condition = f"{column} IN ({', '.join(['%s'] * len(keys))})"
     return read_rows(connection, target, condition, keys, abilities)

@@ -87,15 +87,16 @@ def target_of(model: type[models.Model]) -> Target | None:
 
 
 def touched(target: Target, rows: Iterable[Row]) -> set[str]:
-    """Return what a write of these rows touches.
+    """Return what a write of these rows touches: nothing where there are none.
 
     A row is as the database gave it: the primary key, a value for each declared field, and as many again where
     the row had other values before.
 
     :raises NotCanonical: if one holds what its field could not have stored.
     """
-    names = {target.table}
+    names: set[str] = set()
     for pk, *values in rows:
+        names.add(target.table)
         names.add(dependencies.row(target.table, canonical_from_db(target.pk, pk)))
         for position, value in enumerate(values):
             place = position % len(target.declared)

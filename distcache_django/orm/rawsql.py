@@ -20,6 +20,7 @@ from django.db.backends import utils
 from django.db.backends.signals import connection_created
 
 from distcache_django.freshness import dependencies, transactions
+from distcache_django.freshness.recording import note, recorder, spoil
 from distcache_django.freshness.service import freshness
 from distcache_django.orm import capture, changes
 from distcache_django.orm import sql as text_analysis
@@ -69,12 +70,26 @@ def observe(execute: Callable[..., Any], sql: Any, params: Any, many: bool, cont
     if statement is not None and statement.owns(sql, connection):
         return statement.run(execute, sql, params, many, context)
     effect = _effect_of(sql, context["cursor"])
+    loading = recorder()
+    if loading is not None and sql not in loading.texts:
+        _note_read(_text(sql, context["cursor"]), effect)
     if effect is _HARMLESS:
         return execute(sql, params, many, context)
     if effect.chooses_isolation:
         transactions.note_isolation(connection)
     with _reporting(connection, effect):
         return execute(sql, params, many, context)
+
+
+def _note_read(sql: str, effect: Effect) -> None:
+    """Tell the answer that is being loaded what a site's own statement reads."""
+    reading = text_analysis.reading(sql)
+    if effect is not _HARMLESS:
+        spoil("it is loaded by SQL that writes")
+    elif reading.tables and reading.doubt:
+        spoil(f"SQL of the site's own: {reading.doubt}")
+    else:
+        note(sorted(changes.resolve_tables(reading.tables)))
 
 
 def _on_connection(connection: BaseDatabaseWrapper, **_: Any) -> None:
@@ -90,8 +105,7 @@ def _watch(connection: BaseDatabaseWrapper) -> None:
 
 
 def _effect_of(sql: Any, cursor: Any) -> Effect:
-    if type(sql) is not str:
-        sql = _as_text(sql, cursor)
+    sql = _text(sql, cursor)
     return _remembered_effect(sql) if len(sql) <= _LONGEST_REMEMBERED else _effect(sql)
 
 
@@ -108,8 +122,10 @@ def _effect(sql: str) -> Effect:
 _remembered_effect = lru_cache(maxsize=4096)(_effect)
 
 
-def _as_text(sql: Any, cursor: Any) -> str:
-    """Return the text of what drivers take besides text: bytes, and psycopg's composed statements."""
+def _text(sql: Any, cursor: Any) -> str:
+    """Return the text of a statement; drivers take bytes too, and psycopg's composed statements."""
+    if type(sql) is str:
+        return sql
     if isinstance(sql, (bytes, bytearray)):
         return sql.decode(errors="replace")
     if hasattr(sql, "as_string"):

@@ -21,7 +21,7 @@ from django.core.exceptions import EmptyResultSet
 from django.db.models import Value
 from django.db.models.sql.constants import GET_ITERATOR_CHUNK_SIZE, MULTI, SINGLE
 
-from distcache_django.freshness.recording import note, recorder, spoil
+from distcache_django.freshness.recording import account, note, recorder, spoil
 from distcache_django.freshness.service import freshness
 from distcache_django.freshness.transactions import may_use_cache
 from distcache_django.orm import analysis, fingerprint
@@ -161,6 +161,7 @@ def _compile(compiler: SQLCompiler) -> Compiled | None:
         sql, params = compiler.as_sql()
     except EmptyResultSet:
         return None
+    account(sql)
     return (sql, params) if sql else None
 
 

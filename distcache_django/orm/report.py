@@ -96,7 +96,8 @@ def run_reported(
         with _report_unless_refused(report), capture.executing(statement):
             result, rows = find(run())
             touches = _touched(report, rows)
-        transactions.record_write(report.connection, touches)
+        if touches:
+            transactions.record_write(report.connection, touches)
     return result
 
 
@@ -117,7 +118,7 @@ def _touched(report: Report, rows: Iterable[Row] | None) -> set[str]:
     if found is None or len(found) > MAX_ROWS or report.target is None:
         return report.coarse()
     try:
-        return touched(report.target, found) | report.also
+        return touched(report.target, found) | report.also if found else set()
     except NotCanonical:
         return report.coarse()
 

@@ -151,7 +151,7 @@ def _update_returning(compiler: Any, original: Callable[..., Any], returning_fie
 
     if report.known is not None:
         return run_known(report, report.known, statement, run)
-    return run_reported(report, statement, run, _split(returning_fields))
+    return run_reported(report, statement, run, _split(returning_fields) if report.returned else _found(report, statement))
 
 
 def _plan_update(compiler: SQLUpdateCompiler, compiled: Compiled) -> Report:
@@ -248,7 +248,8 @@ def _found(report: Report, statement: capture.Statement) -> Find[R]:
         if report.abilities.returns:
             return result, statement.rows
         # Rows that were locked cannot have left the condition; as many were written, so they are the same.
-        if result != len(report.locked) or report.target is None:
+        count = len(result) if isinstance(result, list) else result
+        if count != len(report.locked) or report.target is None:
             return result, None
         if not report.changes_declared:
             return result, ()

@@ -29,9 +29,12 @@ def postgres(distcache_postgres: LocalPostgres, nursery: Nursery) -> LocalPostgr
 
 
 @pytest.fixture(scope="session")
-def nodes(postgres: LocalPostgres) -> Iterator[LocalNodes]:
+def nodes(postgres: LocalPostgres, nursery: Nursery) -> Iterator[LocalNodes]:
     """Four nodes that no test breaks or empties: an emptied one answers nothing for a while."""
     with LocalNodes(4) as found:
+        # A node that is new answers nothing for as long as marks live, which for these marks is short.
+        with closing(Stage(nursery, postgres, found, mark_timeout=1.0, options={"DEADLINE": 0.25})) as stage:
+            stage.await_cache()
         yield found
 
 

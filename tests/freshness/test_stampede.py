@@ -9,14 +9,22 @@ from tests.freshness.stage import Actor, Stage
 
 pytestmark = [pytest.mark.servers, pytest.mark.postgres]
 LEASE = 1.0
+#: Two hundred threads share two cores or less: nodes must not be given up for what the machine does.
+PATIENT = {"DEADLINE": 4.0, "SOCKET_CONNECT_TIMEOUT": 4.0}
 PROCESSES = 4
 THREADS = 50
 
 
 @pytest.fixture(scope="module")
 def stage(make_stage: Callable[..., Stage]) -> Stage:
+    """A site with the product."""
+    return make_stage(mark_timeout=16.0, options=PATIENT, distcache={"LEASE": 10.0})
+
+
+@pytest.fixture
+def impatient(make_stage: Callable[..., Stage]) -> Stage:
     """A site whose leases are short."""
-    return make_stage(distcache={"LEASE": LEASE})
+    return make_stage(mark_timeout=16.0, options=PATIENT, distcache={"LEASE": LEASE})
 
 
 def begin_together(actors: Sequence[Actor], **arguments: Any) -> None:
@@ -66,7 +74,8 @@ def test_two_hundred_readers_load_once_at_every_expiry(stage: Stage) -> None:
     assert 2 <= loads <= 3
 
 
-def test_one_more_loads_when_the_loader_is_killed(stage: Stage) -> None:
+def test_one_more_loads_when_the_loader_is_killed(impatient: Stage) -> None:
+    stage = impatient
     trial, actors = stage.trial(), actors_of(stage, PROCESSES - 1)
     loader = stage.fresh("loader").begin("read", hold=["loaded"], shape="list", **trial)
     assert loader.reached("loaded")
@@ -76,7 +85,7 @@ def test_one_more_loads_when_the_loader_is_killed(stage: Stage) -> None:
 
     assert [value for value in values if value != stage.truth("list", trial)] == []
     assert loads == 1
-    assert slowest < LEASE + 1.5
+    assert slowest < 2 * LEASE + 1.0
 
 
 def test_writer_and_two_hundred_readers(stage: Stage) -> None:

@@ -4,13 +4,12 @@ import os
 import threading
 import time
 import timeit
-from collections.abc import Callable, Iterator
-from types import SimpleNamespace
+from collections.abc import Callable, Mapping
+from types import MappingProxyType, SimpleNamespace
 from typing import Any
 
 import pytest
-from django.db import DataError, IntegrityError, InterfaceError, OperationalError
-from django.db import connection as default
+from django.db import DataError, IntegrityError, InterfaceError, OperationalError, connection, connections
 
 from distcache_django.freshness import renewal, transactions
 from distcache_django.freshness import service as services
@@ -23,7 +22,7 @@ from tests.support.waiting import wait_until
 IDLE, ACTIVE, IN_TRANSACTION, FAILED, BROKEN = range(5)
 
 
-def wrapper(vendor: str, status: int = IDLE, **options: object) -> Any:
+def wrapper(vendor: str, status: int = IDLE, options: Mapping[str, object] = MappingProxyType({})) -> Any:
     """Return what these functions look at of a connection whose driver says it is in this state."""
     raw = SimpleNamespace(pgconn=SimpleNamespace(transaction_status=status), in_transaction=status != IDLE)
     settings = {"OPTIONS": options, "TEST": {"MIRROR": None}}
@@ -143,7 +142,7 @@ def test_only_the_server_knows_where_the_driver_does_not() -> None:
     ],
 )
 def test_levels_of_mysql(level: dict[str, object], outside: bool, inside: bool) -> None:
-    session = Session(wrapper("mysql", **level))
+    session = Session(wrapper("mysql", options=level))
     session.opened()
 
     assert session.sees_last_commit() == outside
@@ -328,9 +327,8 @@ def test_one_thread_for_all(renewals: Renewals) -> None:
 
 
 @pytest.fixture
-def enabled(request: pytest.FixtureRequest, monkeypatch: pytest.MonkeyPatch) -> Iterator[None]:
+def enabled(request: pytest.FixtureRequest, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(services, "_service", SimpleNamespace(enabled=request.param))
-    yield
 
 
 def microseconds(function: Callable[[], object]) -> float:
@@ -349,6 +347,14 @@ def test_disabled_costs_nothing_to_speak_of(enabled: None) -> None:
 @pytest.mark.django_db
 @pytest.mark.parametrize("enabled", [True], indirect=True)
 def test_a_look_outside_transactions_costs_about_a_microsecond(enabled: None) -> None:
-    connection = getattr(default, "_connection", default)
+    connection = connections["default"]
 
     assert microseconds(lambda: transactions.may_use_cache(connection)) < 2
+
+
+@pytest.mark.django_db
+@pytest.mark.parametrize("enabled", [True], indirect=True)
+def test_a_proxy_is_as_good_as_its_connection(enabled: None) -> None:
+    assert transactions.may_use_cache(connection)
+
+    assert transactions._writer_of(connection) is transactions._writer_of("default")

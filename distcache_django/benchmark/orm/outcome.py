@@ -37,6 +37,8 @@ def combine(writers: Sequence[Mapping[str, Any]], readers: Sequence[Mapping[str,
     return trial | {
         "ages_ms": _describe_ages(ages),
         "older_100ms": sum(age > _OLD_MS for age in ages),
+        "reads_by_shape": _add_up(each["reads_by_shape"] for each in readers),
+        "hits_by_shape": _add_up(each["hits_by_shape"] for each in readers),
         "failures": failures,
         "failed": sum(failures.values()),
         "writes": sum(each["writes"] for each in writers),
@@ -73,9 +75,16 @@ def summarize(trials: Sequence[Row]) -> dict[str, Row]:
         low, middle, high = quartiles(list(rates.values()))
         oldest = [trial["ages_ms"]["max"] for trial in runs if trial["ages_ms"]["max"] is not None]
         row |= {"rounds": len(runs), "rates": rates, "reads_per_s": middle, "rate_low": low, "rate_high": high}
+        row["hit_ratio_by_shape"] = _ratios_by_shape(runs)
         row |= {"hit_ratio": row["hits"] / max(1, row["reads"]), "counted_hit_ratio": _counted(runs)}
         rows[subject] = row | {"max_age_ms": max(oldest, default=None)}
     return rows
+
+
+def _ratios_by_shape(runs: Sequence[Row]) -> dict[str, float]:
+    hits = _add_up(trial["hits_by_shape"] for trial in runs)
+    reads = _add_up(trial["reads_by_shape"] for trial in runs)
+    return {shape: hits.get(shape, 0) / number_of for shape, number_of in sorted(reads.items())}
 
 
 def _counted(runs: Sequence[Row]) -> float | None:
@@ -157,7 +166,7 @@ def render(report: Row) -> str:
         f"{data['items']} items in {data['groups']} groups, {data['hot']} of them hot; "
         f"{report['rounds']} round(s) of {report['seconds']:g} s"
     )
-    parts = [head, _loads(report["loads"]), "\n".join(_NOTES)]
+    parts = [head, _loads(report["loads"]), "\n".join(_NOTES), _shapes(report["loads"])]
     failed = [
         f"{trial['subject']}: {text} ({times} times)"
         for trial in report["trials"]
@@ -172,6 +181,14 @@ def _loads(rows: Mapping[str, Row]) -> str:
     header = ["", "reads", "reads/s", "spread", "hits", "counted", "stale", ">100 ms", "oldest ms", "rolled back"]
     header += ["impossible", "failed", "wrong", "writes", "rows", "bumps"]
     return columns(header, [[name, *_load(row)] for name, row in rows.items()])
+
+
+def _shapes(rows: Mapping[str, Row]) -> str:
+    shapes = sorted({shape for row in rows.values() for shape in row["hit_ratio_by_shape"]})
+    lines = [
+        [name, *(f"{row['hit_ratio_by_shape'].get(each, 0):.3f}" for each in shapes)] for name, row in rows.items()
+    ]
+    return columns(["hits by shape", *shapes], lines)
 
 
 def _load(row: Row) -> list[str]:

@@ -32,7 +32,7 @@ class Reader:
     dataset: Dataset
     rng: random.Random
     answers: list[Answer] = field(default_factory=list)
-    hits: int = 0
+    hits: Counter[str] = field(default_factory=Counter)
     failures: Counter[str] = field(default_factory=Counter)
     #: Equal answers are kept once: most are.
     _known: dict[tuple[Any, ...], tuple[Any, ...]] = field(default_factory=dict)
@@ -62,7 +62,7 @@ class Reader:
             self.failures[f"{shape}: {type(error).__name__}: {error}"] += 1
             return
         ended = time.monotonic_ns()
-        self.hits += statements_of_this_thread() == asked
+        self.hits[shape] += statements_of_this_thread() == asked
         self.answers.append(Answer(shape, key, begun, ended, self._known.setdefault(value, value)))
 
 

@@ -51,7 +51,7 @@ CONFIGS: Final = {
     "rf3-1w-mark-bumps-plain-ttl": Config(**_Q3_1W, **_PLAIN_TTL),
 }
 
-#: Minutes to hours each.
+#: From half a minute to half an hour each.
 LONG: Final = {
     "built-2deps": Config(**_TWO, touches=_BOTH),
     "built-2deps-mixed": Config(**_TWO, touches=_MIXED),

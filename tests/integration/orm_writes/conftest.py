@@ -24,17 +24,21 @@ LIMITS = {
 }
 
 
-@pytest.fixture(scope="module", params=["sqlite", pytest.param("postgresql", marks=pytest.mark.postgres)])
+DATABASES = ["sqlite", *(pytest.param(name, marks=pytest.mark.postgres) for name in ("postgresql", *LIMITS))]
+
+
+@pytest.fixture(scope="module", params=DATABASES)
 def database(
     request: pytest.FixtureRequest, tmp_path_factory: pytest.TempPathFactory, django_db_blocker: DjangoDbBlocker
 ) -> Iterator[str]:
-    """A database with the tables of all deeds."""
+    """A database with the tables of all deeds; the name says what it is, or is taken for."""
     if request.param == "sqlite":
         path = tmp_path_factory.mktemp("writes") / "zoo.sqlite3"
         entry: dict[str, Any] = {"ENGINE": "django.db.backends.sqlite3", "NAME": str(path)}
     else:
         server = request.getfixturevalue("distcache_postgres")
-        server.create_database(name := f"writes_{request.module.__name__.rpartition('_')[2]}")
+        name = f"{request.module.__name__.rpartition('.')[2]}_{request.param}"
+        server.create_database(name)
         entry = server.django_settings(name)
     transactions.install()
     writes.install()
@@ -47,6 +51,9 @@ def database(
             for model in deeds.OWN:
                 editor.create_model(model)
         stack.enter_context(override_settings(DISTCACHE={"ENABLED": False, "MODELS": deeds.MODELS}))
+        if request.param in LIMITS:
+            monkeypatch = stack.enter_context(pytest.MonkeyPatch.context())
+            monkeypatch.setattr(capture, "abilities_of", lambda _: LIMITS[request.param])
         yield request.param
 
 
@@ -63,15 +70,3 @@ def recorder(rows: None, monkeypatch: pytest.MonkeyPatch) -> Recorder:
     found = Recorder()
     monkeypatch.setattr(services, "_service", found)
     return found
-
-
-@pytest.fixture
-def limit(monkeypatch: pytest.MonkeyPatch, database: str, request: pytest.FixtureRequest) -> str:
-    """Let the database do no more than another one; the name of that one, or its own."""
-    name: str | None = getattr(request, "param", None)
-    if name is None:
-        return database
-    if database != "postgresql":
-        pytest.skip("a limit of PostgreSQL's")
-    monkeypatch.setattr(capture, "abilities_of", lambda _: LIMITS[name])
-    return name

@@ -1,0 +1,238 @@
+"""One history: who does what and what goes wrong, all chosen by the seed."""
+
+from collections.abc import Callable
+from contextlib import suppress
+
+from tests.simulation.actors import Write, read, record
+from tests.simulation.world import ANSWERS, MARK_LIFE, NODES, ROWS, Client, Steps, World
+
+#: Steps in one history.
+LENGTH = 220
+#: Seconds that a node has no vote after somebody owed it more bumps than it could remember.
+OVERFLOW_QUARANTINE = 60.0
+
+
+def node_of(world: World) -> str:
+    return world.random.choice(NODES)
+
+
+def leap(world: World) -> None:
+    """Let about as much time pass as a mark lives."""
+    world.now += world.random.uniform(0.3, 1.4) * MARK_LIFE
+
+
+def day(world: World) -> None:
+    """Let records expire."""
+    world.now += world.random.uniform(0.4, 1.2) * 86_400
+
+
+def crash(world: World) -> None:
+    """Restart a node: with nothing, with all, or with what a snapshot held."""
+    name = node_of(world)
+    kept = world.random.choice([None, world.nodes[name].snapshot(), world.snapshots.get(name)])
+    world.note("crash of", name, "keeps", kept is not None)
+    world.restart(name, kept)
+
+
+def snapshot(world: World) -> None:
+    name = node_of(world)
+    world.snapshots[name] = world.nodes[name].snapshot()
+
+
+def flush(world: World) -> None:
+    name = node_of(world)
+    world.note("FLUSHALL at", name)
+    world.nodes[name].clear()
+
+
+def evict(world: World) -> None:
+    """Evict a key as the policies named ``volatile-*`` do: never a marked record."""
+    node = world.nodes[node_of(world)]
+    volatile = [key for key in node.keys() if node.is_volatile(key)]
+    if volatile:
+        key = world.random.choice(volatile)
+        world.note("evicted at", node.name, key)
+        node.discard(key)
+
+
+def forget_fence(world: World) -> None:
+    """Lose what says which incarnation a node is, or how many versions it has made."""
+    name, key = node_of(world), world.random.choice(["dc:node", "dc:count"])
+    world.note("evicted at", name, key)
+    world.nodes[name].discard(key)
+
+
+def cut(world: World) -> None:
+    """Part one process from one node."""
+    world.random.choice(world.clients).cut.add(node_of(world))
+
+
+def kill(world: World) -> None:
+    world.dead.add(node_of(world))
+
+
+def fill_up(world: World) -> None:
+    world.full.add(node_of(world))
+
+
+def late(world: World) -> None:
+    if world.late:
+        world.execute_late()
+
+
+def relink(world: World) -> None:
+    world.random.choice(world.clients).relink(node_of(world))
+
+
+def replace(world: World) -> None:
+    """Kill a process, with the bumps it owes, and start another."""
+    index = world.random.randrange(len(world.clients))
+    world.note(world.clients[index].name, "is killed")
+    world.clients[index] = Client(world)
+
+
+def overflow(world: World) -> None:
+    """Let a process owe more bumps to a node than it can remember."""
+    client, name = world.random.choice(world.clients), node_of(world)
+    client.debts[name].renew()
+    client.owe_bumps(name, ())
+
+
+def clear(world: World) -> None:
+    for node in world.nodes.values():
+        for key in ANSWERS:
+            node.discard(key)
+
+
+#: What can go wrong, and how often, where a history has it. Each has about half of them.
+FAULTS: dict[Callable[[World], None], float] = {
+    leap: 0.6,
+    day: 0.1,
+    crash: 0.5,
+    snapshot: 0.5,
+    flush: 0.3,
+    evict: 1.0,
+    forget_fence: 0.4,
+    cut: 0.6,
+    kill: 0.3,
+    fill_up: 0.3,
+    late: 1.0,
+    relink: 0.5,
+    replace: 0.3,
+    overflow: 0.1,
+    clear: 0.2,
+}
+
+
+def mend(world: World) -> None:
+    """Take a hindrance away; nodes that were away come back, sometimes without what they held."""
+    client = world.random.choice(world.clients)
+    client.cut.clear()
+    world.full.clear()
+    for name in list(world.dead):
+        world.restart(name, world.random.choice([None, world.nodes[name].snapshot(), world.snapshots.get(name)]))
+        world.dead.discard(name)
+    for name in NODES:
+        client.settle(name)
+
+
+class History:
+    """Play the history of one seed; ``StaleHit`` is raised where a promise was broken."""
+
+    def __init__(self, seed: int) -> None:
+        self.world = world = World(seed)
+        self.tasks: list[tuple[Client, Steps]] = []
+        chosen = [fault for fault in FAULTS if world.random.random() < 0.5]
+        self.faults = {mend: 1.5, **{fault: FAULTS[fault] for fault in chosen}}
+        self.trouble = world.random.choice([0.02, 0.06, 0.15])
+        self.writers = world.random.choice([0.05, 0.1, 0.2, 0.4])
+        self.pace = world.random.choice([0.01, 0.05, 0.2])
+        world.loss = world.random.choice([0.0, 0.0, 0.05, 0.15])
+        world.raises = world.random.random() < 0.5
+
+    def play(self, length: int = LENGTH) -> World:
+        """Play to the end and return the world as it is then."""
+        for _ in range(length):
+            self._advance()
+        self._come_to_rest()
+        return self.world
+
+    def _advance(self) -> None:
+        world = self.world
+        world.now += world.random.expovariate(1 / self.pace)
+        if world.random.random() < self.trouble:
+            (fault,) = world.random.choices(list(self.faults), list(self.faults.values()))
+            fault(world)
+            self.tasks = [task for task in self.tasks if task[0] in world.clients]
+        elif len(self.tasks) < 2 or (len(self.tasks) < 5 and world.random.random() < 0.1):
+            self._spawn()
+        else:
+            self._step(world.random.randrange(len(self.tasks)))
+
+    def _spawn(self) -> None:
+        world = self.world
+        client = world.random.choice(world.clients)
+        answer = world.random.choice(list(ANSWERS))
+        chance = world.random.random()
+        if chance < self.writers:
+            rows = world.random.sample(ROWS, world.random.choice([1, 1, 2]))
+            self.tasks.append((client, Write(world, client, rows).run()))
+        elif chance < self.writers + 0.08:
+            self.tasks.append((client, record(world, client, answer)))
+        else:
+            self.tasks.append((client, read(world, client, answer)))
+
+    def _step(self, index: int) -> None:
+        try:
+            next(self.tasks[index][1])
+        except StopIteration:
+            del self.tasks[index]
+
+    def _come_to_rest(self) -> None:
+        """End all faults and tasks; then every answer is right, and the cache answers again."""
+        world = self.world
+        self.hits = world.hits
+        world.loss = 0.0
+        while self.tasks:
+            self._step(0)
+        world.late.clear()
+        world.clients[0].cut.clear()
+        for client in world.clients:
+            client.cut.clear()
+            world.full.clear()
+            for name in list(world.dead):
+                world.dead.discard(name)
+                world.restart(name, world.nodes[name].snapshot())
+            for name in NODES:
+                client.settle(name)
+        world.now += OVERFLOW_QUARANTINE
+        for client in world.clients:  # who learns of a new incarnation now has its quarantine before it
+            for answer in ANSWERS:
+                finished(read(world, client, answer))
+            world.now += 1.5 * MARK_LIFE
+        self._check_liveness()
+
+    def _check_liveness(self) -> None:
+        world = self.world
+        for client in world.clients:
+            for answer in ANSWERS:
+                hits = world.hits
+                for _ in range(5):  # who is killed while it loads leaves its lease
+                    world.now += 3.1
+                    finished(read(world, client, answer))
+                    finished(read(world, client, answer))
+                    if world.hits > hits:
+                        break
+                assert world.hits > hits, f"{answer} is not cached any more for {client.name}"
+
+
+def finished(steps: Steps) -> None:
+    """Run one task to its end, alone."""
+    with suppress(StopIteration):
+        while True:
+            next(steps)
+
+
+def play(seed: int, length: int = LENGTH) -> World:
+    """Play the history of a seed."""
+    return History(seed).play(length)
