@@ -54,6 +54,12 @@ class Begun(NamedTuple):
     versions: bytes = b""
 
 
+class _Asked(NamedTuple):
+    """Be the answer of the node that was asked for a lease: how the value begins, ``None`` where another has it."""
+
+    head: bytes | None
+
+
 class _Life(NamedTuple):
     """What is known of a node's memory, and until when (monotonic seconds) its versions prove nothing."""
 
@@ -151,12 +157,19 @@ class Versions:
         home = self._owner(key)
         if not self._knows(home, None):
             yield from self._register({home})
-        taken = yield from self._mint(records, nodes, found, lacking, home, lease)
-        if taken is not None and all(map(self._votes, nodes, found)):
-            return Begun(LOAD, versions=b"".join(found)) if taken else Begun(WAIT)  # type: ignore[arg-type]
-        if taken:
+        reply = yield from self._mint(records, nodes, found, lacking, (home, key, lease))
+        state = self._judge(reply, nodes, found)
+        if state is not LOAD and reply is not None and reply.head is not None:
             yield from self.fill(key, None, b"", 0, lease)
-        return Begun(BYPASS)
+        return Begun(state, versions=b"".join(found) if state is LOAD else b"")  # type: ignore[arg-type]
+
+    def _judge(self, reply: _Asked | None, nodes: Sequence[str], found: _Found) -> str:
+        """Return what to do after asking for the lease."""
+        if reply is None or not all(map(self._votes, nodes, found)):
+            return BYPASS
+        if reply.head is None or reply.head == _head(b"".join(found)):  # type: ignore[arg-type]
+            return WAIT  # somebody else loads, or has just done so
+        return LOAD
 
     def _lacking(self, nodes: Sequence[str], found: _Found) -> list[int] | None:
         """Return which records have no vote yet; ``None`` where one will have none for now."""
@@ -170,22 +183,23 @@ class Versions:
         nodes: Sequence[str],
         found: _Found,
         lacking: Sequence[int],
-        home: str = "",
-        lease: Lease | None = None,
-    ) -> Op[bool | None]:
-        """Have records made, put them into ``found``, and ask for a lease; return whether it was taken.
+        about: tuple[str, str, Lease] | None = None,
+    ) -> Op[_Asked | None]:
+        """Have records made, put them into ``found``, and ask for the lease of an answer, if one is named.
 
-        The lease is kept at ``home``, beside the answer and wherever its own name would put it: ``fill`` frees it
-        there. ``None``: that node could not be asked, or cannot store.
+        ``about`` is the answer's node, its key and the lease, which is kept beside the answer wherever its own name
+        would put it: ``fill`` frees it there. ``None``: that node could not be asked, or cannot store.
         """
+        home, key, lease = about or ("", "", None)
         parts: dict[str, list[int]] = {home: []} if lease else {}
         for index in lacking:
             parts.setdefault(nodes[index], []).append(index)
-        asks = [
-            Ask(node, Mint([records[i] for i in part], RECORD_TTL_MS, lease if node == home else None))
-            for node, part in parts.items()
-        ]
-        taken = None
+        asks = []
+        for node, part in parts.items():
+            keys = [records[i] for i in part]
+            guarded = (lease, key, len(_head(b"")) + _SIZE * len(records)) if node == home else ()
+            asks.append(Ask(node, Mint(keys, RECORD_TTL_MS, *guarded)))
+        asked = None
         for ask, reply in zip(asks, (yield Gather(asks)), strict=True):
             if reply is None or isinstance(reply, TransportError):
                 self._lives.pop(ask.node, None)
@@ -193,8 +207,8 @@ class Versions:
             for index, record in zip(parts[ask.node], reply[0], strict=True):
                 found[index] = record
             if ask.node == home:
-                taken = reply[1]
-        return taken
+                asked = _Asked(reply[1])
+        return asked
 
     def drop(self, key: str) -> Op[bool]:
         """Delete an answer that cannot be read, in one round trip; return whether it is gone."""

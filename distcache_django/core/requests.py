@@ -293,14 +293,24 @@ class _Records(Request):
 class Mint(_Records):
     """Make the records that are missing or void, settle expired marks: ``(records as they are now, taken)``.
 
-    With ``lease``, ``(key, nonce, milliseconds)``, also take that lease if it is free; ``taken`` tells.
+    With ``lease``, ``(key, nonce, milliseconds)``, also take that lease if it is free: ``taken`` is then how the
+    value under ``guarded`` begins (its first ``head_size`` bytes, none where there is no value), else ``None``.
     """
 
-    __slots__ = ("lease",)
+    __slots__ = ("guarded", "head_size", "lease")
 
-    def __init__(self, keys: Sequence[str], ttl_ms: int, lease: tuple[str, bytes, int] | None = None) -> None:
+    def __init__(
+        self,
+        keys: Sequence[str],
+        ttl_ms: int,
+        lease: tuple[str, bytes, int] | None = None,
+        guarded: str = "",
+        head_size: int = 0,
+    ) -> None:
         super().__init__(keys, ttl_ms)
         self.lease = lease
+        self.guarded = guarded
+        self.head_size = head_size
 
 
 class Mark(_Records):

@@ -97,6 +97,8 @@ class Freshness:
         self._cluster = runtime.cluster
         self._codec = runtime.codec
         endpoints = runtime.cluster.endpoints
+        for endpoint in endpoints.values():
+            endpoint.greets = True
         self._versions = Versions(
             runtime.settings.topology.owner,
             lambda node: endpoints[node].generation,

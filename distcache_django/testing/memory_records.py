@@ -94,18 +94,18 @@ def fence_of(taken: bytes, run_id: bytes, quarantined_until: int) -> bytes:
     return b"1" + taken + run_id + quarantined_until.to_bytes(8)
 
 
-def mint(node: MemoryNode, request: r.Mint) -> tuple[list[bytes | None], bool] | None:
+def mint(node: MemoryNode, request: r.Mint) -> tuple[list[bytes | None], bytes | None] | None:
     """Execute ``mint.lua``."""
     if incarnation(node) is None:
         return None
     records = [_minted(node, key, request.ttl_ms) for key in request.keys]
     if request.lease is None:
-        return records, False
+        return records, None
     name, nonce, ttl_ms = request.lease
-    taken = name not in node
-    if taken:
-        node.put(name, nonce, ttl_ms)
-    return records, taken
+    if name in node:
+        return records, None
+    node.put(name, nonce, ttl_ms)
+    return records, (node.text(request.guarded) or b"")[: request.head_size]
 
 
 def _minted(node: MemoryNode, key: str, ttl_ms: int) -> bytes | None:

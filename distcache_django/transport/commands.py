@@ -178,16 +178,16 @@ def _lua(name: str) -> bytes:
 
 
 def _mint_keys(request: requests.Mint) -> Sequence[str]:
-    return request.keys if request.lease is None else [*request.keys, request.lease[0]]
+    return request.keys if request.lease is None else [*request.keys, request.lease[0], request.guarded]
 
 
 def _mint_arguments(request: requests.Mint) -> tuple[bytes | int, ...]:
     lease = (b"", 0) if request.lease is None else request.lease[1:]
-    return (len(request.keys), request.ttl_ms, *lease)
+    return (len(request.keys), request.ttl_ms, *lease, request.head_size)
 
 
-def _decode_mint(reply: Any) -> tuple[list[bytes], bool] | None:
-    return None if reply is None else (reply[1:], reply[0] == 1)
+def _decode_mint(reply: Any) -> tuple[list[bytes], bytes | None] | None:
+    return None if reply is None else (reply[1:], reply[0] if isinstance(reply[0], bytes) else None)
 
 
 def _several(request: Any) -> Sequence[str]:

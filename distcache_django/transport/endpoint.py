@@ -8,11 +8,13 @@ valkey-py 6.
 from __future__ import annotations
 
 import asyncio
+import contextlib
 import importlib
 import inspect
 import itertools
+import re
 import socket
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping
 from types import ModuleType
 from typing import Any
 from urllib.parse import unquote, urlsplit
@@ -51,10 +53,13 @@ class Endpoint:
         self._kwargs: dict[bool, tuple[Any, dict[str, Any]]] = {}
         #: How requests travel here; drivers replace it when the server turns out to lack a command.
         self.wires: Mapping[type[Request], commands.Wire] = commands.WIRES
-        #: Changes whenever a link opens, before anything is sent on it. A server that restarts ends all links, so
-        #: what was learned of its memory holds for as long as this stays the same.
+        #: Whether a new link asks which run of the server it has reached, before anything else is sent on it.
+        self.greets = False
+        #: Changes when a new link reaches another run of the server than the last one did. A server that restarts
+        #: ends all links, so what was learned of its memory holds for as long as this stays the same.
         self.generation = 0
         self._count = itertools.count(1).__next__
+        self._run: bytes | None = None
 
     def __repr__(self) -> str:
         return f"<Endpoint {self.name} {self.address}>"
@@ -79,12 +84,16 @@ class Endpoint:
         connection = self._connection(timeout, asynchronous=False)
         try:
             connection.connect()
+            if self.greets:
+                connection.send_command("INFO", "server")
+                with self._noting_refusal():
+                    self._note_run(connection.read_response())
         except (self._errors(), OSError) as error:
+            connection.disconnect()
             raise self._unreachable(error) from error
         sock: socket.socket = connection._sock
         connection._sock = None
         connection._parser.on_disconnect()
-        self.generation = self._count()
         return sock
 
     async def aopen(self, timeout: float) -> tuple[asyncio.Transport, object]:
@@ -96,6 +105,10 @@ class Endpoint:
         try:
             async with asyncio.timeout(timeout):
                 await connection.connect()
+                if self.greets:
+                    await connection.send_command("INFO", "server")
+                    with self._noting_refusal():
+                        self._note_run(await connection.read_response())
         except (self._errors(), OSError, TimeoutError) as error:
             self._discard(connection)
             raise self._unreachable(error) from error
@@ -108,8 +121,23 @@ class Endpoint:
         transport: asyncio.Transport = writer.transport  # type: ignore[assignment]
         if not transport.is_reading():
             transport.resume_reading()
-        self.generation = self._count()
         return transport, writer
+
+    @contextlib.contextmanager
+    def _noting_refusal(self) -> Iterator[None]:
+        """Take a server that does not say which run it is for another one each time."""
+        try:
+            yield
+        except self._module().ResponseError:
+            self._note_run(b"")
+
+    def _note_run(self, info: bytes | str) -> None:
+        text = info if isinstance(info, bytes) else info.encode()
+        found = re.search(rb"run_id:(\w+)", text)
+        run = found[1] if found else None
+        if run is None or run != self._run:
+            self._run = run
+            self.generation = self._count()
 
     def client(self) -> Any:
         """Return the library's own thread-safe client of this node, made once; bounded by the same deadline."""

@@ -1,6 +1,6 @@
 """Force the interleavings on one cache and print stale / trials: ``python -m tests.freshness.compare cacheops``.
 
-For the table in the documentation. The rival has to be installed; ``none``, ``careless`` and ``distcache`` need nothing.
+For the table in the documentation. A rival has to be installed; ``none``, ``careless`` and ``distcache`` are here.
 A trial is a scenario with one kind of write and one shape of read; it is stale if anything read in it was.
 """
 
@@ -37,7 +37,8 @@ def main() -> int:
     parser.add_argument("subject", choices=["distcache", "cacheops", "cachalot", "careless", "none"])
     options = parser.parse_args()
     with LocalPostgres() as postgres, LocalNodes(4) as nodes, closing(Nursery()) as nursery:
-        with closing(Stage(nursery, postgres, nodes, subject=options.subject)) as stage:
+        stage = Stage(nursery, postgres, nodes, subject=options.subject)
+        with closing(stage):
             stage.actor("setup").call("create_tables")
             if options.subject == "distcache":
                 stage.await_cache()

@@ -124,7 +124,8 @@ MUTANTS = (
         "core/freshness.py",
         "found = [replies[node][place] for node, place in places]",
         "found = [\n"
-        "            replies[node][place] or (node in self._lives and self._lives[node].incarnation + bytes(8)) or None\n"
+        "            replies[node][place]\n"
+        "            or ((life := self._lives.get(node)) and life.incarnation + bytes(8))\n"
         "            for node, place in places\n"
         "        ]",
         ("test_marks.py::test_version_records_are_evicted", f"{ORDER}[late_store-save]"),

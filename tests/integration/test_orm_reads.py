@@ -83,11 +83,11 @@ def test_only_the_named_kind_of_queries_is_cached(site: None, op: str, kind: str
         (lambda: Category.objects.get(pk=1), True),
         (lambda: Category.objects.filter(name="root").get(), True),
         (lambda: list(Category.objects.all()), False),
-        (lambda: Category.objects.count(), False),
-        (lambda: Review.objects.count(), True),
-        (lambda: Review.objects.filter(stars=1)[:3].count(), True),
+        (Category.objects.count, False),
+        (Review.objects.count, True),
+        (lambda: len([Review.objects.filter(stars=1)[:3].count()]), True),
         (lambda: Review.objects.get(pk=1), False),
-        (lambda: Review.objects.exists(), False),
+        (Review.objects.exists, False),
         (lambda: Review.objects.aggregate(n=Count("pk")), False),
         (lambda: Product.objects.get(pk=1), True),
         (lambda: list(Product.objects.all()), True),
@@ -163,7 +163,12 @@ def test_timeouts_are_the_querysets_or_the_models_or_the_caches(site: None) -> N
     seen: list[float] = []
     service: Any = freshness()
     answer = service.answer
-    service.answer = lambda key, names, load, timeout: seen.append(timeout) or answer(key, names, load, timeout)
+
+    def noted(key: str, names: Any, load: Any, timeout: float) -> Any:
+        seen.append(timeout)
+        return answer(key, names, load, timeout)
+
+    service.answer = noted
     try:
         for read in (Product.objects.cache(5), Product.objects.cache(), Product.objects, Brand.objects.cache()):
             read.get(pk=1)

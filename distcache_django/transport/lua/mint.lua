@@ -1,6 +1,8 @@
 -- Make missing and void records, settle expired marks, keep the rest alive; take a lease if one is named.
--- KEYS the records, then the lease; ARGV[1] how many records, ARGV[2] ms they live, ARGV[3] nonce, ARGV[4] ms of the lease.
--- Result: 1 if the lease was taken, then the records; nil from a node that has to be registered first. O(N).
+-- KEYS the records, then the lease and the value it is about; ARGV[1] how many records, ARGV[2] ms they live,
+-- ARGV[3] nonce, ARGV[4] ms of the lease, ARGV[5] how many bytes of the value are asked for.
+-- Result: how the value begins if the lease was taken, else 0, then the records; nil from a node that has to be
+-- registered first. O(N).
 if not incarnation then
   return false
 end
@@ -17,7 +19,7 @@ for i = 1, tonumber(ARGV[1]) do
   end
   records[i + 1] = redis.call('GET', key)
 end
-if ARGV[3] ~= '' and redis.call('SET', KEYS[#KEYS], ARGV[3], 'NX', 'PX', ARGV[4]) then
-  records[1] = 1
+if ARGV[3] ~= '' and redis.call('SET', KEYS[#KEYS - 1], ARGV[3], 'NX', 'PX', ARGV[4]) then
+  records[1] = redis.call('GETRANGE', KEYS[#KEYS], 0, ARGV[5] - 1)
 end
 return records

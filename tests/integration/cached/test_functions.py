@@ -350,6 +350,7 @@ def test_one_thread_computes_for_all() -> None:
     free.set()
     for thread in threads:
         thread.join()
+    print(freshness().counts(), freshness()._cluster.counts(), freshness()._cluster.members())
     assert len(calls) == 1
 
 
