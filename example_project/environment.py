@@ -22,6 +22,14 @@ def flag(name: str, default: bool) -> bool:
     return word in TRUE
 
 
+def seconds(name: str, default: float) -> float:
+    """Read a duration."""
+    try:
+        return float(os.environ.get(name) or default)
+    except ValueError:
+        raise ImproperlyConfigured(f"{name} must be a number of seconds, not {os.environ[name]!r}") from None
+
+
 def words(name: str, default: str = "") -> list[str]:
     """Read a list separated by commas or white space."""
     return os.environ.get(name, default).replace(",", " ").split()

@@ -1,6 +1,7 @@
 """The example shop's settings. Everything that differs between places comes from the environment.
 
 DISTCACHE_REDIS_URLS   the cache nodes: "cache-a=redis://10.0.0.1:6379/0,cache-b=redis://…", or bare URLs
+DISTCACHE_MARK_TIMEOUT seconds; see MARK_TIMEOUT in the settings' reference (default: 5)
 DATABASE_URL           postgresql://user:password@host:port/name, or sqlite:///path (the default)
 DEBUG, SECRET_KEY      a secret key must be given unless DEBUG is on
 ALLOWED_HOSTS          host names, separated by commas
@@ -47,6 +48,7 @@ MIDDLEWARE = [
     "django.contrib.auth.middleware.AuthenticationMiddleware",
     "django.contrib.messages.middleware.MessageMiddleware",
     "django.middleware.clickjacking.XFrameOptionsMiddleware",
+    "example_project.shop.middleware.report_cost",
 ]
 
 ROOT_URLCONF = "example_project.urls"
@@ -77,6 +79,18 @@ CACHES: dict[str, dict[str, Any]] = {
         "TIMEOUT": 300,
         "KEY_PREFIX": "shop",
     },
+}
+
+# Answers of the ORM are cached, and end with the commit that changes them. `by`: lists by these fields end only with
+# writes of their own rows.
+DISTCACHE: dict[str, Any] = {
+    "MODELS": {
+        "shop.product": {"timeout": 600, "by": ["category", "brand"]},
+        "shop.price": {"timeout": 600, "by": ["product"]},
+        "shop.order": {"timeout": 600, "by": ["customer"]},
+        "shop.*": {"timeout": 600},
+    },
+    "MARK_TIMEOUT": environment.seconds("DISTCACHE_MARK_TIMEOUT", 5.0),
 }
 
 SESSION_ENGINE = "django.contrib.sessions.backends.cached_db"

@@ -94,7 +94,9 @@ def wrap_get(original: Get) -> Get:
 
     @functools.wraps(original)
     def get(self: AnyQuerySet, *args: Any, **kwargs: Any) -> Any:
-        own = said_by(self.query) or _inherited(self)
+        own = said_by(self.query)
+        if own is None and self._hints:
+            own = _inherited(self._hints)
         profile = profile_of(self.model)
         options = profile if own is None else own.within(profile)
         if options is None or is_forbidden():
@@ -110,9 +112,9 @@ def wrap_get(original: Get) -> Get:
     return get
 
 
-def _inherited(queryset: AnyQuerySet) -> QueryOptions | None:
-    """Return the options of the queryset that made the instance whose relation this queryset follows."""
-    instance = queryset._hints.get("instance") if queryset._hints else None
+def _inherited(hints: Mapping[str, Any]) -> QueryOptions | None:
+    """Return the options of the queryset that made the instance whose relation is followed."""
+    instance = hints.get("instance")
     return getattr(instance._state, "distcache", None) if isinstance(instance, Model) else None
 
 

@@ -59,13 +59,13 @@ class CachedFunction(Generic[P, R]):
         """Return the cached answer, or call the function and store what it returns."""
         if is_forbidden() or not may_answer():
             return self.uncached(*args, **kwargs)
-        load = functools.partial(self.uncached, *args, **kwargs)
+        load: Callable[[], Any] = functools.partial(self.uncached, *args, **kwargs)
         name = digest(f"{self.key(*args, **kwargs)}|{surroundings() if self._varies else ''}|{project_digest()}")
         own = names.tag(self._own(*args, **kwargs))
         service = freshness()
         if self._finds:
-            noted = functools.partial(service.arecorded if self._is_async else service.recorded, name)
-            return cast("R", noted(load, self._timeout, (own,)))
+            recorded: Callable[..., Any] = service.arecorded if self._is_async else service.recorded
+            return cast("R", recorded(name, load, self._timeout, (own,)))
         wanted = (own, *dependencies_of(self._named, *args, **kwargs))
         answer = service.aanswer if self._is_async else service.answer
         return cast("R", answer(name, wanted, load, self._timeout))
@@ -99,7 +99,7 @@ class _Bound(Generic[P, R]):
         self.cached_function = cached_function
         for name in ("key", "invalidate", "refresh", "uncached"):
             setattr(self, name, functools.partial(getattr(cached_function, name), instance))
-        self._call: Callable[..., R] = functools.partial(cached_function, instance)
+        self._call: Callable[..., R] = functools.partial(cast("Any", cached_function), instance)
         functools.update_wrapper(self, cached_function.uncached)
 
     def __call__(self, *args: Any, **kwargs: Any) -> R:

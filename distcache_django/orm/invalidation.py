@@ -56,7 +56,7 @@ def invalidate(*named: type[Model] | Model | QuerySet[Any, Any] | str, using: st
 
 
 def _written_through(named: Any) -> str:
-    model = named if isinstance(named, type) else named.model if isinstance(named, QuerySet) else type(named)
+    model: object = named if isinstance(named, type) else named.model if isinstance(named, QuerySet) else type(named)
     if isinstance(model, type) and issubclass(model, Model):
         return str(router.db_for_write(model))
     return DEFAULT_DB_ALIAS

@@ -19,6 +19,7 @@ from typing import Any, TypeAlias, TypeVar, cast
 
 from django.conf import settings
 from django.core.signals import setting_changed
+from django.db.models.sql import AggregateQuery
 
 from distcache_django.conf.distcache import OPS, load_settings, ops_of
 from distcache_django.orm.profiles import Profile, profile_of
@@ -77,12 +78,17 @@ _ambient: ContextVar[QueryOptions | None] = ContextVar("distcache_options", defa
 
 def choose(query: AnyQuery) -> QueryOptions | Profile | None:
     """Return how this query is cached, or ``None`` where it is not; some two hundred nanoseconds."""
-    ambient = _ambient.get()
-    if ambient is _FORBIDDEN:
-        return None
-    own: QueryOptions | None = query.distcache or ambient
-    profile = profile_of(query.model) if query.model is not None else None
-    return profile if own is None else own.within(profile)
+    own = query.distcache
+    if own is None:
+        if query.__class__ is AggregateQuery:  # a new query, around the one that carries the options
+            inner: AnyQuery = query.inner_query
+            own = inner.distcache
+        own = own or _ambient.get()
+    model = query.model
+    profile = profile_of(model) if model is not None else None
+    if own is None:
+        return profile
+    return None if _ambient.get() is _FORBIDDEN else own.within(profile)
 
 
 def said_by(query: AnyQuery) -> QueryOptions | None:

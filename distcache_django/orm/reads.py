@@ -68,7 +68,7 @@ def wrap_execute_sql(original: Callable[..., Any]) -> Callable[..., Any]:
         chunk_size: int = GET_ITERATOR_CHUNK_SIZE,
     ) -> Any:
         if not chunked_fetch and result_type in _READS:
-            options = choose(self.query) if result_type == MULTI else choose(_asked(self.query))
+            options = choose(self.query)
             if options is not None and _op(self.query, result_type) in options.ops and _may_answer(self):
                 return _answer(partial(original, self, result_type, False, chunk_size), self, result_type, options)
         if recorder() is not None:
@@ -79,11 +79,6 @@ def wrap_execute_sql(original: Callable[..., Any]) -> Callable[..., Any]:
 
 
 _READS = (MULTI, SINGLE)
-
-
-def _asked(query: AnyQuery) -> AnyQuery:
-    """Return the query that carries the options: an aggregation over a subquery is a new one around it."""
-    return getattr(query, "inner_query", query)
 
 
 def _op(query: AnyQuery, result_type: str) -> str:

@@ -11,7 +11,6 @@ from asgiref.sync import iscoroutinefunction
 from django.http import HttpRequest, HttpResponseBase
 from django.http.response import HttpResponse
 from django.utils.cache import get_max_age, has_vary_header
-from django.utils.decorators import method_decorator
 from django.views import View
 
 from distcache_django.freshness.loading import may_answer
@@ -41,9 +40,14 @@ class CachedView:
     """Know how one view's responses are keyed and stored."""
 
     def __init__(
-        self, view: Callable[..., Any], timeout: float, depends_on: Iterable[Named] | None, vary: Iterable[Vary]
+        self,
+        name: str,
+        view: Callable[..., Any],
+        timeout: float,
+        depends_on: Iterable[Named] | None,
+        vary: Iterable[Vary],
     ) -> None:
-        self._name = f"{view.__module__}.{view.__qualname__}"
+        self._name = name
         self._view = view
         self._timeout = timeout
         self._named = None if depends_on is None else tuple(depends_on)
@@ -154,6 +158,20 @@ def _value_of(vary: Vary, request: HttpRequest) -> Any:
     raise ValueError(f"vary={vary!r}: expected 'user', 'session', 'cookie:NAME', 'header:NAME' or a function")
 
 
+def _wrap_class(view: type[View], timeout: float, depends_on: Iterable[Named] | None, vary: Iterable[Vary]) -> None:
+    original = view.dispatch
+
+    @functools.wraps(original)
+    def dispatch(self: View, request: HttpRequest, *args: Any, **kwargs: Any) -> Any:
+        kind = type(self)
+        bound = functools.partial(original, self)
+        cached = CachedView(f"{kind.__module__}.{kind.__qualname__}", bound, timeout, depends_on, vary)
+        respond = cached.arespond if kind.view_is_async else cached.respond
+        return respond(request, *args, **kwargs)
+
+    view.dispatch = dispatch  # type: ignore[method-assign]
+
+
 def cached_view(
     timeout: float = 300,
     depends_on: Iterable[Named] | None = None,
@@ -176,8 +194,9 @@ def cached_view(
 
     def decorate(view: V) -> V:
         if inspect.isclass(view) and issubclass(view, View):
-            return cast("V", method_decorator(cached_view(timeout, depends_on, vary), name="dispatch")(view))
-        cached = CachedView(view, timeout, depends_on, vary)
+            _wrap_class(view, timeout, depends_on, vary)
+            return cast("V", view)
+        cached = CachedView(f"{view.__module__}.{view.__qualname__}", view, timeout, depends_on, vary)
         if iscoroutinefunction(view):
 
             @functools.wraps(view)

@@ -1,4 +1,4 @@
-"""The shop in the admin; what is saved here is invalidated by the shop's signals."""
+"""The shop in the admin."""
 
 from typing import TYPE_CHECKING
 
@@ -36,9 +36,10 @@ class PriceInline(PriceInlineBase):
 
 
 class InventoryInline(InventoryInlineBase):
-    """A product's stock."""
+    """A product's stock; the revision counts by itself."""
 
     model = Inventory
+    readonly_fields = ["revision"]
 
 
 @admin.register(Product)

@@ -1,6 +1,7 @@
 """The shop as a Django application."""
 
 from django.apps import AppConfig
+from django.db.backends.signals import connection_created
 
 
 class ShopConfig(AppConfig):
@@ -10,6 +11,6 @@ class ShopConfig(AppConfig):
     verbose_name = "Shop"
 
     def ready(self) -> None:
-        from example_project.shop import signals  # noqa: PLC0415 (models are loaded by now, not before)
+        from example_project.shop.middleware import watch  # noqa: PLC0415 (settings are read by now, not before)
 
-        signals.connect()
+        connection_created.connect(watch)

@@ -7,6 +7,21 @@ from django.urls import reverse
 from django.utils import timezone
 
 
+class Revised(models.Model):
+    """What counts its own changes in `revision`, so that a reader can tell old from new."""
+
+    revision = models.PositiveIntegerField(default=1)
+
+    class Meta:
+        abstract = True
+
+    def save(self, *args: Any, **kwargs: Any) -> None:
+        """Save as the next revision."""
+        if not self._state.adding:
+            self.revision += 1
+        super().save(*args, **kwargs)
+
+
 class Category(models.Model):
     """A shelf of the shop."""
 
@@ -61,16 +76,21 @@ class Product(models.Model):
     def get_absolute_url(self) -> str:
         return reverse("shop:product", args=[self.pk])
 
+    @property
+    def stock(self) -> int:
+        """How many pieces there are; none where nobody keeps count."""
+        inventory: Inventory | None = getattr(self, "inventory", None)
+        return inventory.quantity if inventory else 0
 
-class Price(models.Model):
-    """One of a product's prices; `revision` counts its changes, so that a reader can tell old from new."""
+
+class Price(Revised):
+    """One of a product's prices."""
 
     product = models.ForeignKey(Product, on_delete=models.CASCADE, related_name="prices", db_index=False)
     position = models.PositiveSmallIntegerField()
     label = models.CharField(max_length=40)
     amount = models.DecimalField(max_digits=10, decimal_places=2)
     is_available = models.BooleanField(default=True)
-    revision = models.PositiveIntegerField(default=1)
 
     class Meta:
         ordering = ["product", "position"]
@@ -79,14 +99,8 @@ class Price(models.Model):
     def __str__(self) -> str:
         return f"{self.label}: {self.amount}"
 
-    def save(self, *args: Any, **kwargs: Any) -> None:
-        """Save the price as its next revision."""
-        if not self._state.adding:
-            self.revision += 1
-        super().save(*args, **kwargs)
 
-
-class Inventory(models.Model):
+class Inventory(Revised):
     """How many pieces of a product are in stock."""
 
     product = models.OneToOneField(Product, on_delete=models.CASCADE, related_name="inventory", primary_key=True)

@@ -4,7 +4,7 @@ from collections.abc import Callable
 from contextlib import suppress
 
 from tests.simulation.actors import Write, read, record
-from tests.simulation.world import ANSWERS, MARK_LIFE, NODES, ROWS, Client, Steps, World
+from tests.simulation.world import ANSWERS, MARK_LIFE, NODES, Client, Steps, World
 
 #: Steps in one history.
 LENGTH = 220
@@ -142,7 +142,10 @@ class History:
     def __init__(self, seed: int) -> None:
         self.world = world = World(seed)
         self.tasks: list[tuple[Client, Steps]] = []
-        chosen = [fault for fault in FAULTS if world.random.random() < 0.5]
+        self.weights: list[float] = []
+        self.answers = world.random.sample(list(ANSWERS), world.random.choice([1, 1, 2, 3]))
+        self.rows = sorted({row for answer in self.answers for row in ANSWERS[answer]})
+        chosen = [fault for fault in FAULTS if world.random.random() < 0.3]
         self.faults = {mend: 1.5, **{fault: FAULTS[fault] for fault in chosen}}
         self.trouble = world.random.choice([0.02, 0.06, 0.15])
         self.writers = world.random.choice([0.05, 0.1, 0.2, 0.4])
@@ -163,19 +166,27 @@ class History:
         if world.random.random() < self.trouble:
             (fault,) = world.random.choices(list(self.faults), list(self.faults.values()))
             fault(world)
-            self.tasks = [task for task in self.tasks if task[0] in world.clients]
+            self._bury()
         elif len(self.tasks) < 2 or (len(self.tasks) < 5 and world.random.random() < 0.1):
             self._spawn()
         else:
-            self._step(world.random.randrange(len(self.tasks)))
+            self._step(world.random.choices(range(len(self.tasks)), self.weights)[0])
+
+    def _bury(self) -> None:
+        """Forget the tasks of processes that are no more."""
+        for index in reversed(range(len(self.tasks))):
+            if self.tasks[index][0] not in self.world.clients:
+                del self.tasks[index], self.weights[index]
 
     def _spawn(self) -> None:
+        """Begin something; some tasks are slow, so that much happens between two of their steps."""
         world = self.world
         client = world.random.choice(world.clients)
-        answer = world.random.choice(list(ANSWERS))
+        answer = world.random.choice(self.answers)
+        self.weights.append(world.random.choice([0.05, 0.3, 1.0]))
         chance = world.random.random()
         if chance < self.writers:
-            rows = world.random.sample(ROWS, world.random.choice([1, 1, 2]))
+            rows = world.random.sample(self.rows, world.random.randint(1, len(self.rows)))
             self.tasks.append((client, Write(world, client, rows).run()))
         elif chance < self.writers + 0.08:
             self.tasks.append((client, record(world, client, answer)))
@@ -186,7 +197,7 @@ class History:
         try:
             next(self.tasks[index][1])
         except StopIteration:
-            del self.tasks[index]
+            del self.tasks[index], self.weights[index]
 
     def _come_to_rest(self) -> None:
         """End all faults and tasks; then every answer is right, and the cache answers again."""

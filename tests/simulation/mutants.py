@@ -173,9 +173,13 @@ def void_record_survives_a_bump(node, request, *, is_bump):
     return True
 
 
+_relink = Client._relink
+
+
 @mutant((Client, "_relink"))
-def new_links_not_noticed(_self, _node):
-    """Take the incarnation for what it was when the first link was opened."""
+def new_links_not_noticed(self, node):
+    _relink(self, node)
+    self.generations[node] = 1
 
 
 # ---------------------------------------------------------------- the reader

@@ -328,7 +328,7 @@ def test_one_thread_for_all(renewals: Renewals) -> None:
 
 @pytest.fixture
 def enabled(request: pytest.FixtureRequest, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(services, "_service", SimpleNamespace(enabled=request.param))
+    monkeypatch.setattr(services, "_service", SimpleNamespace(enabled=request.param, answers=request.param))
 
 
 def microseconds(function: Callable[[], object]) -> float:

@@ -1,12 +1,12 @@
 """Pages for buyers: the cart in the session, the checkout, and a customer's own page."""
 
-from django.http import Http404, HttpRequest, HttpResponse
-from django.shortcuts import redirect, render
+from django.http import HttpRequest, HttpResponse
+from django.shortcuts import get_object_or_404, redirect, render
 from django.views.decorators.http import require_POST, require_safe
 
 from example_project.shop import catalogue, writes
 from example_project.shop.access import csrf_unless_token, staff_or_token
-from example_project.shop.views.catalogue import find_product
+from example_project.shop.models import Customer, Product
 
 CART = "cart"
 MOST_LINES = 50
@@ -17,8 +17,8 @@ MOST_PIECES = 99
 def cart(request: HttpRequest) -> HttpResponse:
     """Show what the visitor's session holds."""
     quantities = cart_of(request)
-    rows = catalogue.products.read(quantities).rows
-    lines = [{"product": rows[pk], "quantity": quantities[pk]} for pk in quantities if pk in rows]
+    found = Product.objects.in_bulk(quantities)
+    lines = [{"product": found[pk], "quantity": quantities[pk]} for pk in quantities if pk in found]
     return render(request, "shop/cart.html", {"lines": lines})
 
 
@@ -26,7 +26,7 @@ def cart(request: HttpRequest) -> HttpResponse:
 @csrf_unless_token
 def add_to_cart(request: HttpRequest, pk: int) -> HttpResponse:
     """Put one piece of a product into the cart."""
-    find_product(pk)
+    get_object_or_404(Product, pk=pk)
     quantities = cart_of(request)
     quantities[pk] = min(quantities.get(pk, 0) + 1, MOST_PIECES)
     newest = list(quantities.items())[-MOST_LINES:]
@@ -41,10 +41,9 @@ def checkout(request: HttpRequest, customer_id: int) -> HttpResponse:
     quantities = cart_of(request)
     if not quantities:
         return HttpResponse("The cart is empty.", status=409, content_type="text/plain")
-    if customer_id not in catalogue.customers.read([customer_id]).rows:
-        raise Http404(f"no customer {customer_id}")
+    buyer = get_object_or_404(Customer, pk=customer_id)
     try:
-        writes.place_order(customer_id, quantities)
+        writes.place_order(buyer.pk, quantities)
     except writes.OutOfStock as short:
         return HttpResponse(f"Sorry, {short}.", status=409, content_type="text/plain")
     request.session[CART] = {}
@@ -55,12 +54,8 @@ def checkout(request: HttpRequest, customer_id: int) -> HttpResponse:
 @staff_or_token
 def customer(request: HttpRequest, pk: int) -> HttpResponse:
     """Show a customer and the orders so far."""
-    reading = catalogue.customers.read([pk])
-    if pk not in reading.rows:
-        raise Http404(f"no customer {pk}")
-    response = render(request, "shop/customer.html", {"customer": reading.rows[pk]})
-    response["X-Shop-Cache"] = reading.verdict
-    return response
+    found = get_object_or_404(Customer, pk=pk)
+    return render(request, "shop/customer.html", {"customer": found, "orders": catalogue.last_orders(found)})
 
 
 def cart_of(request: HttpRequest) -> dict[int, int]:

@@ -50,6 +50,7 @@ class Recorder:
     def __init__(self) -> None:
         self.configure()
         self.enabled = True
+        self.answers = True
         self.tallies = Tallies()
         self.events: list[str] = []
         self.marked: list[Attempt] = []

@@ -100,8 +100,20 @@ def test_bounded_only_bumps_after_commit(base: Database) -> None:
     assert {token for _, token in base.recorder.bumped} == {None}
 
 
+def test_a_site_that_takes_no_answers_still_tells_of_writes_and_refuses_none(base: Database) -> None:
+    """``ENABLED`` off is for an incident: other processes may take answers still."""
+    base.recorder.configure(on_mark_failure="raise")
+    base.recorder.answers = False
+    base.recorder.fails = True
+
+    with transaction.atomic("things"):
+        base.write()
+
+    assert base.take() == COMMITTED
+
+
 def test_disabled_says_nothing(base: Database) -> None:
-    base.recorder.enabled = False
+    base.recorder.enabled = base.recorder.answers = False
 
     with transaction.atomic("things"):
         base.write()

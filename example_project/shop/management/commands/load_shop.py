@@ -6,7 +6,6 @@ from argparse import ArgumentParser
 from collections.abc import Iterable
 from typing import Any, TypeVar
 
-from django.core.cache import cache
 from django.core.management.base import BaseCommand, CommandError
 from django.core.management.color import no_style
 from django.db import connection, transaction
@@ -46,8 +45,6 @@ class Command(BaseCommand):
             self._make_room(options["replace"])
             counts = _load(ShopRows(ShopSize(options["products"]), options["seed"]))
             _restart_sequences()
-        if options["replace"]:
-            cache.clear()
         listed = ", ".join(f"{count:,} {name}" for name, count in counts.items())
         self.stdout.write(f"Loaded {listed} in {time.monotonic() - started:.1f} s.")
 
