@@ -111,6 +111,11 @@ def _mark(service: services.Freshness, dependencies: tuple[str, ...]) -> _Marks:
     except services.MarkFailed as error:
         _refuse(service, error.attempt, error)
         return _Marks(error.attempt, are_complete=False)
+    except Exception as error:
+        # Out of commit() anything but a DatabaseError would leave atomic() and the connection broken.
+        logger.exception("marking failed")
+        _refuse(service, None, error)
+        return _Marks(None, are_complete=False)
     age = time.monotonic() - marked.marked_at
     if age >= service.settings.mark_timeout / 2:
         service.tallies.add("mark_failures")
@@ -122,11 +127,12 @@ def _mark(service: services.Freshness, dependencies: tuple[str, ...]) -> _Marks:
 _logged_at = -_LOG_INTERVAL
 
 
-def _refuse(service: services.Freshness, marked: services.Attempt, error: DistcacheError) -> None:
+def _refuse(service: services.Freshness, marked: services.Attempt | None, error: Exception) -> None:
     """Do what ``ON_MARK_FAILURE`` says: raise, with what was marked taken off, or log and go on."""
     global _logged_at  # noqa: PLW0603 - two threads may log the same line
     if service.answers and service.settings.on_mark_failure == "raise":
-        service.unmark(marked)
+        if marked is not None:
+            service.unmark(marked)
         raise FreshnessUnavailable(str(error)) from error
     if time.monotonic() - _logged_at >= _LOG_INTERVAL:
         _logged_at = time.monotonic()

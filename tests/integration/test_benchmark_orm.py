@@ -303,6 +303,7 @@ def report() -> dict[str, Any]:
 
 @pytest.mark.servers
 @pytest.mark.postgres
+@pytest.mark.slow
 def test_without_a_cache_nothing_is_stale(report: dict[str, Any]) -> None:
     row = report["loads"][subjects.NONE]
     assert row["reads"] == row["fresh"] > 20
@@ -313,6 +314,7 @@ def test_without_a_cache_nothing_is_stale(report: dict[str, Any]) -> None:
 
 @pytest.mark.servers
 @pytest.mark.postgres
+@pytest.mark.slow
 def test_deleting_keys_inside_the_transaction_is_found_out(report: dict[str, Any]) -> None:
     row = report["loads"]["delete in post_save"]
     # The last is the surest: what a writer reads before it rolls back stays in this cache until the next write.
@@ -322,6 +324,7 @@ def test_deleting_keys_inside_the_transaction_is_found_out(report: dict[str, Any
 
 @pytest.mark.servers
 @pytest.mark.postgres
+@pytest.mark.slow
 def test_this_package_is_measured_and_right(report: dict[str, Any]) -> None:
     row = report["loads"][subjects.STRONG]
     assert (row["stale"], row["impossible"], row["rolled_back"], row["wrong"], row["failed"]) == (0, 0, 0, 0, 0)
@@ -334,6 +337,7 @@ def test_this_package_is_measured_and_right(report: dict[str, Any]) -> None:
 
 @pytest.mark.servers
 @pytest.mark.postgres
+@pytest.mark.slow
 def test_the_report_says_what_repeats_it_and_how_it_compares(report: dict[str, Any]) -> None:
     assert report["command"].endswith("--seed 3 --writes 80.0 --db-ms 5.0")
     assert set(report["hits"]) == set(report["loads"])

@@ -137,7 +137,7 @@ def test_server_of_another_kind_with_a_clock_of_its_own() -> None:
         code, report = call_json("doctor")
 
     assert code == 2
-    assert finding_ids(report) == {"E032": "fail", "W016": "warn", "W020": "warn"}
+    assert finding_ids(report) == {"E032": "fail", "W016": "warn", "E035": "fail"}
 
 
 @pytest.mark.parametrize("answer", [b"-ERR no\r\n", b"", b"$-3\r\n"])

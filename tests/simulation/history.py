@@ -149,6 +149,7 @@ class History:
         self.faults = {mend: 1.5, **{fault: FAULTS[fault] for fault in chosen}}
         self.trouble = world.random.choice([0.02, 0.06, 0.15])
         self.writers = world.random.choice([0.05, 0.1, 0.2, 0.4])
+        self.burst = world.random.choice([1, 6, 20])
         self.pace = world.random.choice([0.01, 0.05, 0.2])
         world.loss = world.random.choice([0.0, 0.0, 0.05, 0.15])
         world.raises = world.random.random() < 0.5
@@ -170,7 +171,10 @@ class History:
         elif len(self.tasks) < 2 or (len(self.tasks) < 5 and world.random.random() < 0.1):
             self._spawn()
         else:
-            self._step(world.random.choices(range(len(self.tasks)), self.weights)[0])
+            (index,) = world.random.choices(range(len(self.tasks)), self.weights)
+            for _ in range(world.random.randint(1, self.burst) if self.weights[index] >= 0.3 else 1):
+                if not self._step(index):
+                    break
 
     def _bury(self) -> None:
         """Forget the tasks of processes that are no more."""
@@ -193,11 +197,14 @@ class History:
         else:
             self.tasks.append((client, read(world, client, answer)))
 
-    def _step(self, index: int) -> None:
+    def _step(self, index: int) -> bool:
+        """Let a task make one step; return whether it goes on."""
         try:
             next(self.tasks[index][1])
         except StopIteration:
             del self.tasks[index], self.weights[index]
+            return False
+        return True
 
     def _come_to_rest(self) -> None:
         """End all faults and tasks; then every answer is right, and the cache answers again."""

@@ -86,7 +86,7 @@ def test_healthy_nodes_have_no_findings() -> None:
         ({"clock_skew_ms": 600.0}, "W016", Level.WARN),
         ({"clock_skew_ms": -600.0}, "W016", Level.WARN),
         ({"clock_skew_ms": 400.0}, None, None),
-        ({"policy": "allkeys-lru"}, "W020", Level.WARN),
+        ({"policy": "allkeys-lru"}, "E035", Level.FAIL),
         ({"policy": "noeviction"}, "W021", Level.WARN),
         ({"policy": "noeviction", "maxmemory_bytes": None}, "I001", Level.NOTE),
         ({"memory_bytes": 90_000}, "W023", Level.WARN),
@@ -99,6 +99,12 @@ def test_healthy_nodes_have_no_findings() -> None:
 )
 def test_doctor_finds(change: dict[str, Any], number: str | None, level: Level | None) -> None:
     assert problems(replace(WELL, **change), OTHER) == ([] if number is None else [(number, level)])
+
+
+@pytest.mark.parametrize("distcache", [{"FRESHNESS": "bounded"}, {"ENABLED": False}])
+def test_eviction_of_marks_is_no_failure_where_there_are_none(distcache: dict[str, Any]) -> None:
+    with override_settings(DISTCACHE=distcache):
+        assert problems(replace(WELL, policy="allkeys-lru"), OTHER) == [("W020", Level.WARN)]
 
 
 def test_silence_of_all_nodes_is_a_failure() -> None:

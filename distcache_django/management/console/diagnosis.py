@@ -165,7 +165,10 @@ def _eviction(case: Case) -> Iterable[Finding]:
         by_policy[report.policy or "", report.maxmemory_bytes is not None].append(report.name)
     for (policy, is_bounded), names in by_policy.items():
         nodes = ", ".join(names)
-        if policy.startswith("allkeys-"):
+        if policy.startswith("allkeys-") and case.target.holds_marks():
+            text = f"{nodes}: maxmemory-policy {policy} may evict the marks that keep cached answers fresh."
+            yield _finding(Level.FAIL, "E035", text, "Use volatile-lfu, or FRESHNESS='bounded'.")
+        elif policy.startswith("allkeys-"):
             text = f"{nodes}: maxmemory-policy {policy} also evicts keys without expiry."
             yield _finding(Level.WARN, "W020", text, "Use volatile-lfu.")
         elif policy == "noeviction" and is_bounded:

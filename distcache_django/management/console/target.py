@@ -13,7 +13,7 @@ from django.core.management.base import CommandError
 from distcache_django.backends.cache import DistributedCache
 from distcache_django.checks import Alias, aliases, problems_of
 from distcache_django.cluster import Cluster
-from distcache_django.conf import CacheSettings, Problem
+from distcache_django.conf import CacheSettings, Problem, load_settings
 from distcache_django.core.topology import Topology
 from distcache_django.management.console.screen import CRITICAL, USAGE
 from distcache_django.runtime import runtime_for
@@ -40,6 +40,11 @@ class Target:
         found = caches[self.alias.name]
         assert isinstance(found, DistributedCache)
         return found
+
+    def holds_marks(self) -> bool:
+        """Return whether writers put their marks on these nodes."""
+        settings = load_settings()
+        return settings.enabled and settings.cache == self.alias.name and settings.freshness == "strong"
 
     def consequence(self) -> str:
         """Say what becomes of the keys of a node that does not answer."""

@@ -58,6 +58,7 @@ class Recorder:
         self.unmarked: list[bytes] = []
         self.renewed: list[bytes] = []
         self.fails = False
+        self.bug: Exception | None = None
         self.age = 0.0
         self._tokens = itertools.count()
 
@@ -68,6 +69,8 @@ class Recorder:
 
     def mark(self, dependencies: Collection[str]) -> Attempt:
         self.events.append("mark")
+        if self.bug is not None:
+            raise self.bug
         token = b"%d" % next(self._tokens)
         attempt = Attempt(token, tuple(dependencies), time.monotonic() - self.age)
         self.marked.append(attempt)
@@ -77,6 +80,8 @@ class Recorder:
 
     def bump(self, dependencies: Collection[str], attempt: Attempt | None = None) -> None:
         self.events.append("bump")
+        if self.bug is not None:
+            raise self.bug
         self.bumped.append((frozenset(dependencies), attempt.token if attempt else None))
 
     def unmark(self, attempt: Attempt) -> None:

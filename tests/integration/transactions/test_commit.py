@@ -3,26 +3,20 @@
 The names of the mutants of the protocol that belong to the writer stand in the tests that catch them.
 """
 
-from pathlib import Path
 from typing import Any
 
 import pytest
-from asgiref.sync import async_to_sync, sync_to_async
-from django.core.handlers.base import BaseHandler
-from django.db import connections, transaction
+from django.db import transaction
 from django.db.utils import ProgrammingError
-from django.http import HttpResponse
 from pytest_django import DjangoDbBlocker
 
 from distcache_django.freshness import transactions
 from tests.integration.transactions.ground import (
     COMMITTED,
-    POSTGRES,
     ROW,
     Database,
     Recorder,
     database,
-    in_thread,
     rolled_back,
 )
 
@@ -144,6 +138,17 @@ def test_a_hook_that_writes_again_is_told_again(base: Database) -> None:
     assert base.number() == 3
 
 
+def test_a_transaction_of_many_rows_is_told_table_by_table(base: Database) -> None:
+    with transaction.atomic("things"):
+        for number in range(1500):
+            transactions.record_write("things", (f"thing:{number}", "thing"))
+        transactions.record_write("things", ("#tag",))
+
+    [(bumped, _)] = base.recorder.bumped
+    assert {"thing", "thing:*", "#tag"} <= bumped
+    assert len(bumped) <= 1003
+
+
 # ---------------------------------------------------------------- ROLLBACK and savepoints
 
 
@@ -153,6 +158,18 @@ def test_rollback_says_nothing(base: Database) -> None:
 
     assert base.take() == []
     assert base.number() == 0
+
+
+@pytest.mark.parametrize("base", ["sqlite"], indirect=True)
+def test_rollback_is_told_where_it_may_not_undo_everything(base: Database, monkeypatch: pytest.MonkeyPatch) -> None:
+    """MySQL: MyISAM tables keep their rows, and a change of the schema has committed what was before it."""
+    monkeypatch.setattr(type(base.connection), "vendor", "mysql")
+
+    with rolled_back():
+        base.write()
+
+    assert base.take() == ["bump"]
+    assert base.recorder.bumped == [(frozenset(ROW), None)]
 
 
 def test_set_rollback_says_nothing(base: Database) -> None:
@@ -299,84 +316,3 @@ def test_sqlite_in_memory_ignores_close_and_so_do_its_writes(
         assert [event for event in base.take() if event != "commit"] == ["mark", "bump"]
         assert base.number() == 1
         base.connection.connection.close()
-
-
-def test_atomic_requests(base: Database) -> None:
-    connections.settings["things"]["ATOMIC_REQUESTS"] = True
-
-    def view(request: object) -> HttpResponse:
-        base.write()
-        assert base.take() == []
-        return HttpResponse()
-
-    BaseHandler().make_view_atomic(view)(None)
-
-    assert base.take() == COMMITTED
-
-
-def test_two_databases_at_once(base: Database, tmp_path: Path) -> None:
-    entry: dict[str, object] = {"ENGINE": "django.db.backends.sqlite3", "NAME": str(tmp_path / "others.db")}
-    with database("others", entry, base.recorder) as other:
-        other.take()
-        with rolled_back():
-            base.write(("thing:1",))
-            with transaction.atomic("others"):
-                other.write(("other:1",))
-                assert not transactions.may_use_cache("things")
-            assert other.take() == COMMITTED
-
-    assert base.recorder.bumped == [(frozenset({"other:1"}), base.recorder.marked[0].token)]
-
-
-@pytest.mark.parametrize("base", [POSTGRES], indirect=True)
-def test_copies_and_threads_have_transactions_of_their_own(base: Database) -> None:
-    base.execute("INSERT INTO thing VALUES (2, 0)")
-    base.take()
-    copy = base.connection.copy()
-
-    def elsewhere() -> bool:
-        with transaction.atomic("things"):
-            return transactions.may_use_cache("things")
-
-    with transaction.atomic("things"):
-        base.write()
-        with in_thread(elsewhere) as result:
-            assert result.result(10) is True
-        copy.set_autocommit(False)
-        transactions.record_write(copy, ("thing:2",))
-        with copy.cursor() as cursor:
-            cursor._execute("UPDATE thing SET n = 7 WHERE id = 2", ())
-        copy.commit()
-        assert base.recorder.bumped[-1][0] == {"thing:2"}
-        copy.close()
-        base.take()
-    assert base.take() == COMMITTED
-    assert base.recorder.bumped[-1][0] == set(ROW)
-
-
-# ---------------------------------------------------------------- async
-
-
-def test_state_follows_the_connection_through_sync_to_async(base: Database) -> None:
-    """The ORM's threads: a connection's state is the connection's, whatever task asks."""
-
-    def work() -> list[str]:
-        with transaction.atomic("things"):
-            base.write()
-            assert not transactions.may_use_cache("things")
-        return base.take()
-
-    async def tasks() -> list[str]:
-        assert await sync_to_async(work)() == COMMITTED
-        if base.vendor == "sqlite":  # its trace is the first connection's
-            return COMMITTED
-        return await sync_to_async(elsewhere, thread_sensitive=False)()
-
-    def elsewhere() -> list[str]:
-        try:
-            return work()
-        finally:
-            base.connection.close()
-
-    assert async_to_sync(tasks)() == COMMITTED
-    assert base.number() == (1 if base.vendor == "sqlite" else 2)

@@ -1,5 +1,7 @@
 """What happens when marks cannot be set, in autocommit, to COMMITs that fail, and to SQL behind Django."""
 
+from contextlib import nullcontext
+
 import pytest
 from django.db import DatabaseError, IntegrityError, OperationalError, transaction
 
@@ -64,6 +66,25 @@ def test_proceed_commits_and_owes_the_bump(base: Database, caplog: pytest.LogCap
     assert base.take() == COMMITTED
     assert base.recorder.bumped == [(frozenset(ROW), base.recorder.marked[0].token)]
     assert base.number() == 1
+
+
+@pytest.mark.parametrize("policy", ["raise", "proceed"])
+def test_a_bug_in_marking_breaks_neither_atomic_nor_the_connection(
+    base: Database, caplog: pytest.LogCaptureFixture, policy: str
+) -> None:
+    base.recorder.configure(on_mark_failure=policy)
+    base.recorder.bug = TypeError("a bug")
+
+    with pytest.raises(FreshnessUnavailable) if policy == "raise" else nullcontext(), transaction.atomic("things"):
+        base.write()
+
+    assert base.number() == (policy == "proceed")
+    assert "a bug" in caplog.text
+    base.recorder.bug = None
+    base.take()
+    with transaction.atomic("things"):
+        base.write()
+    assert base.take() == COMMITTED
 
 
 @pytest.mark.parametrize("policy", ["raise", "proceed"])
