@@ -58,9 +58,7 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     )
     parser.add_argument("--only", metavar="NAME,…", help="only these scenarios, or subjects of orm, by name")
     parser.add_argument("--writes", type=float, default=80.0, help="orm: writes a second (default: 80)")
-    parser.add_argument(
-        "--db-ms", type=float, default=5.0, help="orm: simulated round trip to the database in ms (default: 5)"
-    )
+    parser.add_argument("--db-ms", type=float, default=5.0, help="orm: ms to the database and back (default: 5)")
     parser.add_argument("--seed", type=int, help="seed of data and order (default: random; printed)")
     parser.add_argument("--quick", action="store_true", help="few and short rounds: shows that it runs, proves nothing")
     parser.add_argument(

@@ -22,8 +22,9 @@ wherever they hide; Python objects only say what confines the occurrences that t
 
 from __future__ import annotations
 
-from typing import Final
+from collections.abc import Mapping
 
+from django.apps import apps
 from django.db.models.sql import AggregateQuery, Query
 
 from distcache_django.freshness import dependencies as names
@@ -43,7 +44,6 @@ __all__ = [
     "why_not",
 ]
 
-_KNOWN_QUERIES: Final = frozenset({Query, AggregateQuery})
 
 
 def dependencies(query: Query, sql: str, declared: Declared, vendor: str = "") -> frozenset[str] | None:
@@ -60,15 +60,18 @@ def dependencies(query: Query, sql: str, declared: Declared, vendor: str = "") -
         return None
     guards = _guards(query, reading, declared, vendor)
     found: set[str] = set()
-    for table in reading.tables:
-        guard = guards.pop(table, None)
-        if guard:
-            found.update(guard)
-            found.add(names.epoch(table))
-        else:
-            found.add(names.table(table))
-    # What is left has a name that is spelled differently in SQL, such as one with a schema in it.
-    found.update(map(names.table, guards))
+    named: set[str] = set()
+    for name, occurrences in reading.tables.items():
+        for table in _tables_named(name):
+            named.add(table)
+            guard = guards.of_table(table, occurrences) if table == name else None
+            if guard:
+                found.update(guard)
+                found.add(names.epoch(table))
+            else:
+                found.add(names.table(table))
+    # What the query certainly reads, and its text names in a way that is not known.
+    found.update(names.table(table) for table in guards.used if table not in named)
     return frozenset(found)
 
 
@@ -78,59 +81,55 @@ def why_not(query: Query, sql: str) -> str | None:
     return reading.doubt or suspicion(query) or (None if reading.tables else "it reads no table")
 
 
-def _guards(
-    query: Query, reading: sqltext.Reading, declared: Declared, vendor: str
-) -> dict[str, frozenset[str] | None]:
-    """Return by table the dependencies that stand for it, ``None`` where only the table itself does."""
+def _guards(query: Query, reading: sqltext.Reading, declared: Declared, vendor: str) -> Guards:
+    """Return what stands for the aliases of the query's parts, and how far they explain the text."""
     parts: list[Query] = []
     wrappers = _unwrap(query, parts)
-    if wrappers is None:
-        return {}
-    found = Guards()
+    guards = Guards()
     for part in parts:
-        guards_of(part, declared, vendor, found)
+        guards_of(part, declared, vendor, guards)
+    guards.is_single = len(parts) == 1 and wrappers >= 0
     # All SELECTs of the text are known: there is no subquery, and no operand of a union was left out.
-    is_complete = reading.groups == 1 + wrappers and reading.operands - reading.groups == len(parts) - 1
-    return {
-        table: _of_table(found, table, reading.tables.get(table, 0), is_complete, is_single=len(parts) == 1)
-        for table in found.tables
-    }
+    guards.is_complete = reading.groups == 1 + wrappers and reading.operands - reading.groups == len(parts) - 1
+    return guards
 
 
-def _unwrap(query: Query, parts: list[Query]) -> int | None:
-    """Collect the queries with tables of their own; return how many SELECTs stand around them, ``None`` if unknown."""
-    if type(query) not in _KNOWN_QUERIES:
-        return None
-    if isinstance(query, AggregateQuery):
-        inner = _unwrap(query.inner_query, parts)
-        return None if inner is None else inner + 1
-    if not query.combinator:
+class _Registry:
+    """Hold the tables of all models by the name that a text gives them: without schema, in lower case."""
+
+    models: object = None
+    tables: Mapping[str, tuple[str, ...]] = {}
+
+
+def _tables_named(name: str) -> tuple[str, ...]:
+    """Return the tables that a name in a text may mean: itself, if no model has it."""
+    # The registry of models keeps this list until it changes, so its identity says whether ours is still right.
+    models = apps.get_models(include_auto_created=True, include_swapped=True)
+    if _Registry.models is not models:
+        tables: dict[str, set[str]] = {}
+        for model in models:
+            table = model._meta.db_table
+            tables.setdefault(_bare(table), set()).add(table)
+        _Registry.tables = {bare: tuple(same) for bare, same in tables.items()}
+        _Registry.models = models
+    return _Registry.tables.get(name.lower(), (name,))
+
+
+def _bare(table: str) -> str:
+    return table.rpartition(".")[2].strip('"`[]').lower()
+
+
+def _unwrap(query: Query, parts: list[Query]) -> int:
+    """Collect the queries with tables of their own; return how many SELECTs stand around them, -1 if unknown."""
+    if type(query) is Query and not query.combinator:
         parts.append(query)
         return 0
-    if any(part.combinator or type(part) is not Query for part in query.combined_queries):
-        return None
-    parts.extend(query.combined_queries)
-    return 0
+    if type(query) is AggregateQuery:
+        inner = _unwrap(query.inner_query, parts)
+        return inner if inner < 0 else inner + 1
+    parts.extend(query.combined_queries or (query,))
+    return 0 if type(query) is Query and all(_is_simple(part) for part in query.combined_queries) else -1
 
 
-def _of_table(
-    found: Guards,
-    table: str,
-    occurrences: int,
-    is_complete: bool,
-    is_single: bool,  # noqa: FBT001
-) -> frozenset[str] | None:
-    """Return the union of the guards of all occurrences of a table, ``None`` unless each has one.
-
-    Aliases that are in use are certainly in the text. Others may be there (joins that compiling added), so they
-    count only if nothing else can be what the text names.
-    """
-    used, unused = found.used.get(table, ()), found.unused.get(table, ())
-    if occurrences == len(used) and (is_complete or is_single):
-        relevant = used
-    elif is_complete and is_single and occurrences <= len(used) + len(unused):
-        relevant = (*used, *unused)
-    else:
-        return None
-    guards = [guard for guard in relevant if guard]
-    return frozenset().union(*guards) if guards and len(guards) == len(relevant) else None
+def _is_simple(query: Query) -> bool:
+    return type(query) is Query and not query.combinator

@@ -34,6 +34,8 @@ _Atom: TypeAlias = "tuple[str, str | None]"
 _Bound: TypeAlias = "frozenset[_Atom]"
 #: Bounds by alias, all of which hold.
 _Bounds: TypeAlias = "dict[str, list[_Bound]]"
+#: The dependencies that stand for an alias.
+_Guard: TypeAlias = "frozenset[str] | None"
 
 #: A condition with more values than this is no better than the table.
 MAX_VALUES: Final = 32
@@ -49,16 +51,27 @@ _TABLES: Final = frozenset({BaseTable, Join})
 class Guards:
     """Collect, for each table, the dependencies that stand for each of its aliases (``None`` where there are none).
 
-    ``used`` are aliases that the query counts references to, ``unused`` those it does not.
+    ``used`` are aliases that a query counts references to: they are certainly in its text. ``unused`` ones may be,
+    where compiling added them. With ``is_single`` they are of one query, with ``is_complete`` nothing else is in the
+    text.
     """
 
-    used: dict[str, list[frozenset[str] | None]] = field(default_factory=dict)
-    unused: dict[str, list[frozenset[str] | None]] = field(default_factory=dict)
+    used: dict[str, list[_Guard]] = field(default_factory=dict)
+    unused: dict[str, list[_Guard]] = field(default_factory=dict)
+    is_single: bool = False
+    is_complete: bool = False
 
-    @property
-    def tables(self) -> set[str]:
-        """Give the tables that have aliases."""
-        return self.used.keys() | self.unused.keys()
+    def of_table(self, table: str, occurrences: int) -> _Guard:
+        """Return what stands for all occurrences of a table in the text, ``None`` unless something does for each."""
+        relevant = self.used.get(table, [])
+        if occurrences != len(relevant) or not (self.is_single or self.is_complete):
+            relevant = relevant + self.unused.get(table, [])
+            if not (self.is_single and self.is_complete) or occurrences > len(relevant):
+                return None
+        if len(relevant) == 1:
+            return relevant[0]
+        guards = [guard for guard in relevant if guard]
+        return frozenset().union(*guards) if len(guards) == len(relevant) else None
 
 
 def guards_of(query: Query, declared: Declared, vendor: str, found: Guards) -> None:
@@ -87,7 +100,7 @@ class _Scope:
     vendor: str
     keys: dict[str, str]
 
-    def guard(self, alias: str, bounds: list[_Bound]) -> frozenset[str] | None:
+    def guard(self, alias: str, bounds: list[_Bound]) -> _Guard:
         """Return the dependencies that stand for an alias, from the bound with the fewest."""
         usable = [bound for bound in bounds if len(bound) <= MAX_VALUES and self.is_usable(alias, bound)]
         if not usable:

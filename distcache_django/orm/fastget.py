@@ -31,9 +31,9 @@ from distcache_django.orm.options import (
     AnyQuery,
     AnyQuerySet,
     QueryOptions,
-    forbid,
     is_forbidden,
     lifetime,
+    no_cache,
     said_by,
     with_options,
 )
@@ -217,7 +217,7 @@ def _from_db(queryset: AnyQuerySet) -> Callable[..., Any]:
 
 def _rows(queryset: AnyQuerySet, args: tuple[Any, ...], kwargs: Mapping[str, Any]) -> _Outcome:
     """Return the values of the one row that a plain get() finds in the database, or how many rows there are."""
-    with forbid():
+    with no_cache():
         found = queryset.filter(*args, **kwargs).order_by()
         found.query.set_limits(high=MAX_GET_RESULTS)
         rows = list(found.query.get_compiler(using=queryset.db).results_iter())

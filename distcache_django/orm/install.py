@@ -22,7 +22,7 @@ from django.db.models.sql.compiler import SQLCompiler
 
 from distcache_django.orm.fastget import wrap_get
 from distcache_django.orm.manager import CacheQuerySet
-from distcache_django.orm.options import AnyQuerySet, forbid, inherit, is_forbidden, said_by
+from distcache_django.orm.options import AnyQuerySet, inherit, is_forbidden, no_cache, said_by
 from distcache_django.orm.reads import wrap_execute_sql
 
 __all__ = ["install"]
@@ -49,7 +49,7 @@ def install() -> None:
     for owner, name, wrap in _WRAPPED:
         setattr(owner, name, wrap(getattr(owner, name)))
     for owner, name in _BASED_ON_READS:
-        setattr(owner, name, _uncached(getattr(owner, name)))
+        setattr(owner, name, no_cache()(getattr(owner, name)))
     _wrap_factories()
     for name in _METHODS:
         _offer(name)
@@ -73,7 +73,7 @@ def _wrap_fetch_all(original: Callable[[Any], None]) -> Callable[[Any], None]:
         if self._result_cache is not None:
             original(self)
         elif self._for_write:  # get_or_create() and its kin: what a write is based on is never cached
-            with forbid():
+            with no_cache():
                 original(self)
         else:
             original(self)
@@ -98,15 +98,6 @@ def _wrap_prefetch(original: Callable[[Any], None]) -> Callable[[Any], None]:
                 original(self)
 
     return _prefetch_related_objects
-
-
-def _uncached(original: Callable[..., Any]) -> Callable[..., Any]:
-    @functools.wraps(original)
-    def uncached(*args: Any, **kwargs: Any) -> Any:
-        with forbid():
-            return original(*args, **kwargs)
-
-    return uncached
 
 
 _WRAPPED: tuple[tuple[type, str, Callable[..., Any]], ...] = (
@@ -136,7 +127,7 @@ def _wrap_factory(original: Callable[..., type[Manager[Any]]]) -> Callable[..., 
         made = original(*args, **kwargs)
         for name in _OF_RELATIONS:
             if name in vars(made):
-                setattr(made, name, _uncached(vars(made)[name]))
+                setattr(made, name, no_cache()(vars(made)[name]))
         return made
 
     return make

@@ -71,7 +71,8 @@ class Writer:
         self._subject.touched(pks=[row.pk for row in rows], shelves=shelves, batches=batches)
 
     def _any(self) -> int:
-        return self._random.choice([*self._owned, *self._shared])
+        item: int = self._random.choice([*self._owned, *self._shared])
+        return item
 
     def save(self) -> None:
         with self._locked([self._any()]) as rows:
@@ -219,7 +220,7 @@ class Writer:
         label, item = self._random.choice(labels), self._random.choice(self._world.labelled_items)
         slot = self._world.pair(label, item)
         state = self._ledger.committed(slot)
-        items: Any = Label.objects.get(pk=label).items  # type: ignore[attr-defined]
+        items: Any = Label.objects.get(pk=label).items
         self._ledger.begin(slot, word(version_of(state) + 1, int(place_of(state) == GONE)))
         with transaction.atomic():
             items.add(item) if place_of(state) == GONE else items.remove(item)

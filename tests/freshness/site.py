@@ -26,7 +26,7 @@ def configure(plan: Mapping[str, Any], gates: Gates) -> Subject:
     )
     django.setup()
     subject = SUBJECTS[plan["subject"]](gates)
-    subject.start()
+    subject.start(plan)
     return subject
 
 

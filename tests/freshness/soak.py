@@ -96,12 +96,12 @@ def soak(stage: Stage, load: Load) -> Report:
 
 
 def _run(stage: Stage, load: Load, world: World, path: str) -> tuple[dict[str, Any], Counter[str], int]:
-    common = {"path": path, "world": dataclasses.asdict(world)}
+    common: dict[str, Any] = {"path": path, "world": dataclasses.asdict(world)}
     readers = [stage.fresh(f"reader {number}") for number in range(load.readers)]
     writers = [stage.fresh(f"writer {number}") for number in range(load.writers)]
     for number, actor in enumerate(readers):
         seed = f"{load.seed}:reader:{number}"
-        own = {"seed": seed, "threads": load.threads, "seconds": load.seconds, "delay": load.delay}
+        own: dict[str, Any] = {"seed": seed, "threads": load.threads, "seconds": load.seconds, "delay": load.delay}
         actor.begin("read_under_load", **common, **own)
     for number, actor in enumerate(writers):
         own = {"number": number, "seed": f"{load.seed}:writer:{number}", "seconds": load.seconds}

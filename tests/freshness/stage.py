@@ -179,6 +179,7 @@ class Stage:
     options: dict[str, Any] = field(default_factory=dict)
     databases: dict[str, dict[str, Any]] = field(default_factory=dict)
     mark_timeout: float = 2.0
+    postgres_version: int = 0  # what the product is to take the server for; 0 for what it is
     _actors: dict[str, Actor] = field(default_factory=dict)
 
     def __post_init__(self) -> None:
@@ -194,6 +195,7 @@ class Stage:
             "nodes": dict(self.nodes.urls),
             "options": self.options,
             "databases": self.databases,
+            "postgres_version": self.postgres_version,
             "distcache": {**distcache, **changes.pop("distcache", {})},
         }
         return {**plan, **changes}

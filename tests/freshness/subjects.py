@@ -9,6 +9,7 @@ from typing import Any
 
 from django.core.cache import cache
 from django.db import transaction
+from django.db.backends.postgresql.base import DatabaseWrapper
 from django.db.models.signals import post_delete, post_save
 
 from tests.freshness.gates import Gates
@@ -28,7 +29,7 @@ class Subject:
         self.gates = gates
         self.kept: Any = None  # an instance that a task loaded for a later one
 
-    def start(self) -> None:
+    def start(self, plan: Mapping[str, Any]) -> None:
         """Begin, after ``django.setup()``."""
 
     def read(self, key: str, load: Load) -> Any:
@@ -39,14 +40,12 @@ class Subject:
         """Hear of a write that sends no signal."""
 
 
-class Distcache(Subject):  # TEMPORARY until AppConfig.ready does it
-    def start(self) -> None:
-        from distcache_django.freshness import transactions
-        from distcache_django.orm import install, writes
+class Distcache(Subject):
+    """The product. It can be made to think that PostgreSQL is older than it is, and so to do without its newest."""
 
-        transactions.install()
-        writes.install()
-        install.install()
+    def start(self, plan: Mapping[str, Any]) -> None:
+        if plan.get("postgres_version"):
+            DatabaseWrapper.pg_version = plan["postgres_version"]  # type: ignore[method-assign]
 
 
 class Careless(Subject):
@@ -54,7 +53,7 @@ class Careless(Subject):
 
     KNOWN = ("get", "list", "sum", "table")
 
-    def start(self) -> None:
+    def start(self, plan: Mapping[str, Any]) -> None:
         for signal in (post_save, post_delete):
             signal.connect(self._on_signal, weak=False)
 

@@ -11,10 +11,10 @@ HOWS = ("save", "save_fields", "bulk_update", "update", "delete", "update_of_bat
 GROUPS = ("shelf", "other", "third")
 
 
-@pytest.fixture(scope="module")
-def stage(make_stage: Callable[..., Stage]) -> Stage:
-    """A site with the product."""
-    return make_stage()
+@pytest.fixture(scope="module", params=[0, 170000], ids=["newest", "17"])
+def stage(make_stage: Callable[..., Stage], request: pytest.FixtureRequest) -> Stage:
+    """A site with the product, on a PostgreSQL that returns old values and on one that does not."""
+    return make_stage(postgres_version=request.param)
 
 
 def trial_with_third(stage: Stage) -> dict[str, int]:

@@ -33,4 +33,6 @@ def test_no_answer_is_stale_under_load(make_stage: Callable[..., Stage], postgre
 
 
 def test_careless_cache_is_stale_under_load(make_stage: Callable[..., Stage], postgres: LocalPostgres) -> None:
-    assert run(make_stage, postgres, seconds=3, subject="careless").stale > 0
+    report = run(make_stage, postgres, seconds=3, subject="careless")
+
+    assert report.stale or report.wrong

@@ -155,6 +155,17 @@ def test_a_ledger_that_lacks_a_version_or_has_it_twice_is_refused(versions: tupl
         Truth(SMALL, [Commit(10, 20, [(2, version, 1)], []) for version in versions])
 
 
+@pytest.mark.parametrize(("shape", "end"), [("item", (4, 1)), ("item", (3, 2)), ("tags", (2,))])
+def test_a_ledger_that_ends_elsewhere_than_the_database_is_refused(shape: str, end: tuple[int, ...]) -> None:
+    found: dict[tuple[str, int], tuple[int, ...]] = {("item", 1): (1, 2), ("item", 2): (3, 1)}
+    found |= {("item", 3): (1, 2), ("item", 4): (1, 2), ("tags", 1): (2,)}
+    found |= {("tags", item): () for item in (2, 3, 4)}
+    truth = Truth(SMALL, LEDGER)
+    truth.check_end(found)
+    with pytest.raises(ValueError, match="item 2: the database"):
+        truth.check_end(found | {(shape, 2): end})
+
+
 def test_verdicts_are_counted_with_the_ages_of_the_stale() -> None:
     counted = tally([FRESH, Verdict("stale", 3_000_000), Verdict("stale", 1_000_000), Verdict("rolled_back")])
     assert counted == {"fresh": 1, "stale": 2, "rolled_back": 1, "impossible": 0, "ages_ms": [1.0, 3.0]}

@@ -141,7 +141,12 @@ def test_no_cache_holds_for_asynchronous_reads(site: None) -> None:
         with no_cache():
             return await read()
 
+    @no_cache()
+    async def decorated() -> Any:
+        return await read()
+
     assert not is_cached(async_to_sync(uncached))
+    assert not is_cached(async_to_sync(decorated))
     assert is_cached(async_to_sync(read))
 
 

@@ -14,13 +14,15 @@ import pytest
 from django.db import DatabaseError, connection, transaction
 from django.db.models import Func
 from django.db.transaction import TransactionManagementError
+from django.test import override_settings
 from pytest_django import DjangoDbBlocker
 
 from distcache_django.freshness import transactions
 from distcache_django.freshness.service import freshness
 from distcache_django.orm import reads
 from distcache_django.testing import LocalNodes
-from tests.support.freshness import counted, end_answers, is_cached, queries, zoo_site
+from tests.support.freshness import counted, end_answers, is_cached, queries, ready_nodes, site_settings, zoo_site
+from tests.support.snapshots import snapshot
 from tests.support.zoo.models import Book, Brand, Category, Product, Tag
 
 pytestmark = pytest.mark.servers
@@ -179,6 +181,35 @@ def test_large_answers_are_not_stored_nor_waited_for(site: None, monkeypatch: py
         assert is_cached(lambda: list(Product.objects.filter(pk__lt=8).order_by("pk")))
 
     assert since() == {"misses": 2, "hits": 1}
+
+
+@pytest.mark.parametrize("serializer", ["JSONSerializer", "PickleSerializer"])
+def test_rows_keep_their_types_whatever_the_caches_serializer(site: None, nodes: LocalNodes, serializer: str) -> None:
+    reads_of = [lambda: Product.objects.get(pk=1), lambda: list(Product.objects.filter(pk=1))]
+    expected = [snapshot(read()) for read in reads_of]
+    settings = site_settings(nodes.urls, MODELS=MODELS)
+    name = f"django_redis.serializers.{serializer[: -len('Serializer')].lower()}.{serializer}"
+    settings["CACHES"]["default"]["OPTIONS"]["SERIALIZER"] = name
+    settings["CACHES"]["default"]["KEY_PREFIX"] = serializer
+
+    with override_settings(**settings):
+        ready_nodes()
+        assert all(is_cached(read) for read in reads_of)
+        assert [snapshot(read()) for read in reads_of] == expected
+
+
+def test_rows_that_cannot_be_stored_are_returned_all_the_same(site: None) -> None:
+    class Unstorable:
+        def __reduce__(self) -> str:
+            raise TypeError("no pickle of this")
+
+    sqlite3.register_converter("bool", lambda _: Unstorable())
+    try:
+        for _ in range(2):
+            assert type(Product.objects.filter(pk=1).values_list("active")[0][0]) is Unstorable
+            assert type(Product.objects.get(pk=1).active) is Unstorable
+    finally:
+        sqlite3.register_converter("bool", b"1".__eq__)  # Django's own
 
 
 def test_errors_of_the_database_are_passed_on_and_not_stored(site: None) -> None:

@@ -17,8 +17,8 @@ from tests.support.waiting import wait_until
 from tests.support.zoo.schema import create_tables, installed, tables
 
 #: Seconds for which a node that was just met has no vote; at least four deadlines.
-MARK_TIMEOUT = 0.4
-DEADLINE = 0.1
+MARK_TIMEOUT = 1.0
+DEADLINE = 0.25
 _PROBES = 32
 _calls = count()
 

@@ -66,8 +66,8 @@ class Reader:
         self.answers.append(Answer(shape, key, begun, ended, self._known.setdefault(value, value)))
 
 
-def audit(way: Plain, dataset: Dataset) -> tuple[int, int]:
-    """Return how many queries of the data there are, and to how many of them the answer is not the database's.
+def audit(way: Plain, dataset: Dataset) -> tuple[dict[tuple[str, int], tuple[Any, ...]], int]:
+    """Return the database's answers to all queries of the data, and to how many of them the cache's is another.
 
     The database is asked past Django and every cache. Nobody may be writing.
     """
@@ -76,7 +76,8 @@ def audit(way: Plain, dataset: Dataset) -> tuple[int, int]:
     wanted += [("group", key) for key in range(1, dataset.groups + 1)]
     wanted += [("total", key) for key in range(1, dataset.groups + 1)]
     connection.ensure_connection()
-    return len(wanted), sum(way.read(shape, key) != _true_answer(shape, key) for shape, key in wanted)
+    true = {(str(shape), key): _true_answer(shape, key) for shape, key in wanted}
+    return true, sum(way.read(shape, key) != true[shape, key] for shape, key in wanted)
 
 
 def _true_answer(shape: Shape, key: int) -> tuple[Any, ...]:

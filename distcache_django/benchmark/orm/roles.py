@@ -85,7 +85,8 @@ def read(stage: Stage) -> dict[str, Any]:
     ledger = stage.channel.request("meet", ledger=[])
     truth = Truth(stage.dataset, [Commit(*entry) for entry in ledger])
     time.sleep(max(0.0, (max(truth.last_return, times["end"]) - time.monotonic_ns()) / 1e9) + _QUIET)
-    checked, wrong = audit(stage.way, stage.dataset)
+    true, wrong = audit(stage.way, stage.dataset)
+    truth.check_end(true)
     judge = Judge(truth)
     verdicts = tally(judge.judge(answer) for reader in readers for answer in reader.answers)
     return verdicts | {
@@ -93,7 +94,7 @@ def read(stage: Stage) -> dict[str, Any]:
         "hits": sum(reader.hits.total() for reader in readers),
         "hits_by_shape": dict(sum((reader.hits for reader in readers), Counter())),
         "reads_by_shape": dict(Counter(answer.shape for reader in readers for answer in reader.answers)),
-        "checked": checked,
+        "checked": len(true),
         "wrong": wrong,
         "commits": len(ledger),
         "row_writes": truth.row_writes,

@@ -14,10 +14,10 @@ from __future__ import annotations
 
 from bisect import bisect_left
 from collections import defaultdict
-from collections.abc import Iterable, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from functools import cached_property
-from typing import Generic, NamedTuple, TypeVar
+from typing import Any, Generic, NamedTuple, TypeVar
 
 __all__ = ["Change", "Commit", "Dataset", "GroupHistory", "History", "Truth"]
 
@@ -155,6 +155,16 @@ class Truth:
             for group in set(history.states):
                 members[group].append(item)
         return {group: tuple(items) for group, items in members.items()}
+
+    def check_end(self, found: Mapping[tuple[str, int], tuple[Any, ...]]) -> None:
+        """Compare the ends of the histories with what the database says, by shape and key, once all is quiet.
+
+        Raises ValueError where they differ: something was written that is not in the ledger.
+        """
+        for item in _count(self.dataset.items):
+            groups, tags = self.groups[item].states, self.tags[item].states
+            if found["item", item] != (len(groups) - 1, groups[-1]) or found["tags", item] != tags[-1]:
+                raise ValueError(f"item {item}: the database holds another end than the ledger")
 
     def _add_versions(self, ledger: Sequence[Commit]) -> None:
         written = sorted(
