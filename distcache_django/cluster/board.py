@@ -7,7 +7,6 @@ PINGs in a row. Before it is used again, the keys that missed a write meanwhile 
 from __future__ import annotations
 
 import logging
-import os
 import threading
 import time
 from collections.abc import Iterable, Mapping, Sequence
@@ -17,7 +16,7 @@ from typing import Any
 from distcache_django.cluster.debts import Debts
 from distcache_django.core.freshness import RECORD_PREFIX, RECORD_TTL_MS
 from distcache_django.core.membership import Event, Member, probe_delay, step
-from distcache_django.core.requests import Bump, Ping, Register, Remove, Scan
+from distcache_django.core.requests import Bump, Ping, Remove, Scan
 from distcache_django.exceptions import DistcacheError, NodeTimeout
 from distcache_django.transport.commands import Wire
 from distcache_django.transport.endpoint import Endpoint
@@ -31,8 +30,6 @@ logger = logging.getLogger(__name__)
 #: How long a probe waits for a node that may be resuming; no request waits with it.
 _PATIENCE = 1.0
 _BATCH = 1000
-#: How long a node that must void all its records has no vote: nobody knows whose marks were among them.
-_QUARANTINE_MS = 60_000
 
 
 class Board:
@@ -167,19 +164,16 @@ class Board:
                     self._probing.discard(node)
                     return True
                 keys, patterns = debts.take()
-                bumps, renew = debts.take_bumps()
+                bumps, is_all = debts.take_bumps()
             try:
-                if renew:
-                    _renew(link)
-                    patterns = [*patterns, f"{RECORD_PREFIX}*"]
                 self._pay(link, keys, patterns)
-                _bump(link, bumps)
+                _bump(link, bumps, is_all=is_all)
             except BaseException:
                 with self._lock:
                     self._note(node, keys, patterns)
                     self._debts[node].add_bumps(bumps)
-                    if renew:
-                        self._debts[node].renew()
+                    if is_all:
+                        self._debts[node].add_all_bumps()
                 raise
 
     def _pay(self, link: Link, keys: Sequence[str], patterns: Sequence[str]) -> None:
@@ -190,19 +184,14 @@ class Board:
                 _request(link, Remove(found), _PATIENCE)
 
 
-def _renew(link: Link) -> None:
-    """Give a node a new incarnation, because it is forgotten which of its records missed a bump.
+def _bump(link: Link, keys: Sequence[str], *, is_all: bool) -> None:
+    """Give records, or all that the node has, new versions; where it has lost its memory, what is left of them goes.
 
-    All records are to be deleted after this: who knows the old incarnation would not learn of the new one from them.
-    Marks of others go with them, so the node gets no vote before these have run out.
+    A record that is made while all are listed needs no bump: its version was never used.
     """
-    _request(link, Register(os.urandom(8), _QUARANTINE_MS, renew=True), _PATIENCE)
-
-
-def _bump(link: Link, keys: Sequence[str]) -> None:
-    """Give records new versions; on a node that has lost its memory, what there is of them goes."""
-    for start in range(0, len(keys), _BATCH):
-        _request(link, Bump(keys[start : start + _BATCH], RECORD_TTL_MS), _PATIENCE)
+    listed = (keys[start : start + _BATCH] for start in range(0, len(keys), _BATCH))
+    for batch in _matching(link, f"{RECORD_PREFIX}*") if is_all else listed:
+        _request(link, Bump(batch, RECORD_TTL_MS), _PATIENCE)
 
 
 def _dropped(link: Link | None) -> None:

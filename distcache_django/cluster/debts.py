@@ -21,19 +21,19 @@ PATTERN_BOUND = 100
 class Debts:
     """Hold the debts to one node. Not thread-safe: the board's lock guards it."""
 
-    __slots__ = ("_bumps", "_keys", "_patterns", "_renew")
+    __slots__ = ("_bumps", "_keys", "_owes_all_bumps", "_patterns")
 
     def __init__(self) -> None:
         self._keys: set[str] = set()
         self._patterns: set[str] = set()
         self._bumps: set[str] = set()
-        self._renew = False
+        self._owes_all_bumps = False
 
     def __len__(self) -> int:
         return len(self._keys)
 
     def __bool__(self) -> bool:
-        return bool(self._keys or self._patterns or self._bumps or self._renew)
+        return bool(self._keys or self._patterns or self._bumps or self._owes_all_bumps)
 
     def add(self, keys: Iterable[str], patterns: Iterable[str] = (), *, caches: Iterable[str] = ()) -> None:
         """Note keys and patterns; beyond a bound, those of ``caches`` (patterns too) take the place of theirs.
@@ -49,24 +49,23 @@ class Debts:
             self._patterns |= all_of_some | all_of_others
 
     def add_bumps(self, keys: Iterable[str]) -> None:
-        """Note version records that missed a bump; beyond the bound, all of the node's are to become void."""
-        if not self._renew:
+        """Note version records that missed a bump; beyond the bound, all that the node has take their place."""
+        if not self._owes_all_bumps:
             self._bumps.update(keys)
         if len(self._bumps) > BOUND:
-            self._bumps.clear()
-            self._renew = True
+            self.add_all_bumps()
+
+    def add_all_bumps(self) -> None:
+        """Note that all version records of the node are to be bumped."""
+        self._bumps.clear()
+        self._owes_all_bumps = True
 
     def take_bumps(self) -> tuple[list[str], bool]:
-        """Return the records, and whether all are to become void, and forget them."""
-        bumps, renew = list(self._bumps), self._renew
+        """Return the records, and whether all that the node has are meant instead, and forget them."""
+        bumps, is_all = list(self._bumps), self._owes_all_bumps
         self._bumps.clear()
-        self._renew = False
-        return bumps, renew
-
-    def renew(self) -> None:
-        """Note that all version records of the node are to become void."""
-        self._bumps.clear()
-        self._renew = True
+        self._owes_all_bumps = False
+        return bumps, is_all
 
     def take(self) -> tuple[list[str], list[str]]:
         """Return the keys and the patterns, and forget them."""

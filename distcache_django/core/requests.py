@@ -264,17 +264,16 @@ class Prolong(_OneKey):
 class Register(Request):
     """Agree with a node on its present incarnation: ``(incarnation, milliseconds of quarantine left)``.
 
-    A node whose memory is not the one it had (another process, or emptied), or that is to ``renew`` it, takes
+    A node whose memory is not the one it had (another process, or emptied) takes
     ``incarnation``: version records of an older one are void, and for ``quarantine_ms`` its versions prove nothing,
     because marks may have been lost.
     """
 
-    __slots__ = ("incarnation", "quarantine_ms", "renew")
+    __slots__ = ("incarnation", "quarantine_ms")
 
-    def __init__(self, incarnation: bytes, quarantine_ms: int, *, renew: bool = False) -> None:
+    def __init__(self, incarnation: bytes, quarantine_ms: int) -> None:
         self.incarnation = incarnation
         self.quarantine_ms = quarantine_ms
-        self.renew = renew
 
 
 class _Records(Request):

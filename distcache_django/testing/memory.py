@@ -28,7 +28,7 @@ from distcache_django.cluster.debts import Debts
 from distcache_django.core import requests as r
 from distcache_django.core.coordinator import REDIRECTED_TTL_MS
 from distcache_django.core.effects import Ask, Gather, Load, Op, Owe, OweBumps, Pause, Raised, step
-from distcache_django.core.freshness import RECORD_TTL_MS
+from distcache_django.core.freshness import RECORD_PREFIX, RECORD_TTL_MS
 from distcache_django.exceptions import DistcacheError, NodeRefused, NodeTimeout, NodeUnreachable
 from distcache_django.testing.memory_node import MemoryNode
 from distcache_django.transport.health import OutOfTime, known_down, remember, report
@@ -44,8 +44,6 @@ _GROWING = (
     *(r.Store, r.StoreIf, r.StoreMany, r.Increase, r.Acquire, r.Release),
     *(r.Register, r.Mint, r.Mark, r.Bump, r.Fill),
 )
-#: How long the versions of a node whose records were all made void prove nothing.
-_QUARANTINE_MS = 60_000
 _WRITING = (*_GROWING, r.Remove, r.Expire, r.Deadline, r.Persist, r.Prolong)
 
 
@@ -69,19 +67,13 @@ class MemoryNodes:
         self.down: frozenset[str] = frozenset()
         self.returned: dict[str, float] = {}
         self.debts = {name: Debts() for name in self.nodes}
-        #: Changes when a link to a node opens, as ``Endpoint.generation`` does.
+        #: Changes when a link reaches another run of a node, as ``Endpoint.generation`` does.
         self.generations = dict.fromkeys(self.nodes, 0)
-        self._linked: dict[str, int] = {}
+        self._reached: dict[str, int] = {}
         self._faults: dict[str, _Fault] = {}
         self._refusals: dict[str, tuple[str, tuple[type[r.Request], ...]]] = {}
         self._late: dict[str, list[r.Request]] = {name: [] for name in self.nodes}
         self._expires = now
-        self._count = 0
-
-    def random(self, size: int) -> bytes:
-        """Return bytes that were never returned before."""
-        self._count += 1
-        return self._count.to_bytes(size)
 
     # ------------------------------------------------------------------ time and faults
 
@@ -127,7 +119,7 @@ class MemoryNodes:
         """Pay what is owed to a node and use it again, as good probes do; nothing while it is away."""
         if name in self._faults or self._is_refused(name, r.Remove):
             return
-        pay(self.nodes[name], self.debts[name], self.random(8))
+        pay(self.nodes[name], self.debts[name])
         if name in self.down:
             self.down -= {name}
             self.returned[name] = self.now
@@ -212,10 +204,9 @@ class MemoryNodes:
         if fault is _Fault.HUNG:
             self._late[node].append(request)
             self.now = max(self.now, self._expires)
-            self._linked.pop(node, None)
             raise NodeTimeout(node, f"no answer within {self.deadline:g} s")
-        if self._linked.get(node) != self.nodes[node].boots:
-            self._linked[node] = self.nodes[node].boots
+        if self._reached.get(node) != self.nodes[node].boots:
+            self._reached[node] = self.nodes[node].boots
             self.generations[node] += 1
         if self._is_refused(node, type(request)):
             raise NodeRefused(node, self._refusals[node][0])
@@ -225,14 +216,15 @@ class MemoryNodes:
         return node in self._refusals and issubclass(kind, self._refusals[node][1])
 
 
-def pay(node: MemoryNode, debts: Debts, incarnation: bytes) -> None:
-    """Pay the debts to a node, as a process does before it uses it again; ``incarnation`` if all is to be void."""
+def pay(node: MemoryNode, debts: Debts) -> None:
+    """Pay the debts to a node, as a process does before it uses it again."""
     keys, patterns = debts.take()
     node.execute(r.Remove(keys))
     for pattern in patterns:
         _, found = node.execute(r.Scan(0, pattern, len(node.keys())))
         node.execute(r.Remove(found))
-    bumps, is_renewed = debts.take_bumps()
-    if is_renewed:
-        node.execute(r.Register(incarnation, _QUARANTINE_MS, renew=True))
+    bumps, is_all = debts.take_bumps()
+    if is_all:
+        _, found = node.execute(r.Scan(0, f"{RECORD_PREFIX}*", len(node.keys())))
+        bumps = found
     node.execute(r.Bump(bumps, RECORD_TTL_MS))

@@ -81,7 +81,7 @@ def without(marks: _Marks, token: bytes) -> _Marks:
 def register(node: MemoryNode, request: r.Register) -> tuple[bytes, int]:
     """Execute ``register.lua``."""
     fence = node.text(FENCE)
-    if request.renew or incarnation(node) is None or fence is None or fence[9:49] != node.run_id:
+    if incarnation(node) is None or fence is None or fence[9:49] != node.run_id:
         fence = fence_of(request.incarnation, node.run_id, node.now_ms() + request.quarantine_ms)
         node.put(FENCE, fence)
         node.put(COUNT, 0)

@@ -235,7 +235,7 @@ WIRES: Mapping[type[requests.Request], Wire] = {
     requests.Release: _Script("release").wire(lambda r: (r.nonce,), bool),
     requests.Prolong: _Script("prolong").wire(lambda r: (r.nonce, r.ttl_ms, int(r.add)), bool),
     requests.Register: _Script("register", before="records").wire(
-        lambda r: (r.incarnation, r.quarantine_ms, int(r.renew)), tuple, lambda _: ()
+        lambda r: (r.incarnation, r.quarantine_ms), tuple, lambda _: ()
     ),
     requests.Mint: _Script("mint", before="records").wire(_mint_arguments, _decode_mint, _mint_keys),
     requests.Mark: _Script("mark", before="records").wire(lambda r: (r.life_ms, r.token, r.ttl_ms), _done, _several),

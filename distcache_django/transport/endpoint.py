@@ -136,8 +136,9 @@ class Endpoint:
         found = re.search(rb"run_id:(\w+)", text)
         run = found[1] if found else None
         if run is None or run != self._run:
-            self._run = run
+            # In this order: whoever finds the run noted has to find the generation changed.
             self.generation = self._count()
+            self._run = run
 
     def client(self) -> Any:
         """Return the library's own thread-safe client of this node, made once; bounded by the same deadline."""

@@ -246,6 +246,12 @@ class Stage:
         """Return what a read must answer now, in the words of the database."""
         return truth(lambda statement, values: self.sql(statement, *values), shape, trial)
 
+    def sessions(self) -> int:
+        """Return how many sessions the database has begun so far."""
+        self.sql("SELECT pg_stat_force_next_flush()")
+        counted = "SELECT sessions FROM pg_stat_database WHERE datname = current_database()"
+        return int(self.sql(counted)[0][0])
+
     def await_lock(self) -> None:
         """Return when a statement of the site waits for a row lock of another."""
         waiting = "SELECT 1 FROM pg_stat_activity WHERE wait_event_type = 'Lock'"

@@ -46,10 +46,22 @@ def results(actors: Sequence[Actor]) -> tuple[list[Any], int, float]:
 
 def actors_of(stage: Stage, count: int = PROCESSES) -> list[Actor]:
     """Return processes that have read before, as those of a running site have."""
-    actors = [stage.actor(f"reader {number}") for number in range(count)]
+    actors = [stage.fresh(f"reader {number}") for number in range(count)]
     for actor in actors:
         actor.call("read", shape="get", **stage.trial())
     return actors
+
+
+def test_two_hundred_readers_of_new_processes_load_once(stage: Stage) -> None:
+    """As after a deployment. More connections than one for each process would be too many for the database."""
+    trial, actors = stage.trial(), [stage.fresh(f"reader {number}") for number in range(PROCESSES)]
+    before = stage.sessions()
+    begin_together(actors, shape="list", slow=0.2, **trial)
+    values, loads, _ = results(actors)
+
+    assert [value for value in values if value != stage.truth("list", trial)] == []
+    assert loads == 1
+    assert stage.sessions() - before <= 2 * PROCESSES
 
 
 @pytest.mark.parametrize("shape", ["get", "list", "sum", "table"])

@@ -117,7 +117,7 @@ def test_a_pickled_queryset_is_cached_as_its_original_was(site: None) -> None:
     cached = Product.objects.cache(timeout=30, ops="fetch").order_by("pk")
     query = pickle.loads(pickle.dumps(cached.query))
 
-    assert query.distcache == cached.query.distcache  # type: ignore[attr-defined]  # the package's own attribute
+    assert query.distcache == cached.query.distcache
     assert query.distcache.timeout == 30
 
 

@@ -15,12 +15,13 @@ from django.db.models import F
 from django.test import AsyncClient, Client
 from django.test.utils import CaptureQueriesContext
 
+from distcache_django.freshness.service import freshness
 from distcache_django.testing.plugin import NodesFactory
 from distcache_django.testing.servers import LocalNodes
 from example_project import environment
 from example_project.shop import catalogue
 from example_project.shop.models import Brand, Customer, Inventory, Order, OrderLine, Price, Product
-from tests.support.freshness import ready_nodes
+from tests.support.waiting import wait_until
 
 pytestmark = [pytest.mark.servers, pytest.mark.django_db, pytest.mark.urls("example_project.urls")]
 
@@ -46,7 +47,8 @@ def shop(settings, monkeypatch: pytest.MonkeyPatch, nodes: LocalNodes) -> Iterat
     settings.SHOP_API_TOKEN = TOKEN
     _configure(settings, nodes, shop_settings.DISTCACHE)
     call_command("load_shop", products=PRODUCTS, verbosity=0)
-    ready_nodes()
+    # A node that was just started has no vote yet, and nothing is stored.
+    wait_until(lambda: freshness().versions_of([f"#{tag}" for tag in range(32)]), what="votes of all nodes")
     yield
     cache.close()
 

@@ -8,8 +8,6 @@ from tests.simulation.world import ANSWERS, MARK_LIFE, NODES, Client, Steps, Wor
 
 #: Steps in one history.
 LENGTH = 220
-#: Seconds that a node has no vote after somebody owed it more bumps than it could remember.
-OVERFLOW_QUARANTINE = 60.0
 
 
 def node_of(world: World) -> str:
@@ -80,10 +78,6 @@ def late(world: World) -> None:
         world.execute_late()
 
 
-def relink(world: World) -> None:
-    world.random.choice(world.clients).relink(node_of(world))
-
-
 def replace(world: World) -> None:
     """Kill a process, with the bumps it owes, and start another."""
     index = world.random.randrange(len(world.clients))
@@ -94,7 +88,7 @@ def replace(world: World) -> None:
 def overflow(world: World) -> None:
     """Let a process owe more bumps to a node than it can remember."""
     client, name = world.random.choice(world.clients), node_of(world)
-    client.debts[name].renew()
+    client.debts[name].add_all_bumps()
     client.owe_bumps(name, ())
 
 
@@ -117,7 +111,6 @@ FAULTS: dict[Callable[[World], None], float] = {
     kill: 0.3,
     fill_up: 0.3,
     late: 1.0,
-    relink: 0.5,
     replace: 0.3,
     overflow: 0.1,
     clear: 0.2,
@@ -223,7 +216,6 @@ class History:
                 world.restart(name, world.nodes[name].snapshot())
             for name in NODES:
                 client.settle(name)
-        world.now += OVERFLOW_QUARANTINE
         for client in world.clients:  # who learns of a new incarnation now has its quarantine before it
             for answer in ANSWERS:
                 finished(read(world, client, answer))

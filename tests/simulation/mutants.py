@@ -9,7 +9,7 @@ from contextlib import AbstractContextManager, ExitStack, contextmanager
 from typing import Any
 from unittest import mock
 
-from distcache_django.core.freshness import Versions
+from distcache_django.core.freshness import RECORD_PREFIX, Versions
 from distcache_django.testing import memory_records as records
 from distcache_django.testing.memory_node import MemoryNode
 from tests.simulation import actors
@@ -116,7 +116,7 @@ def expiry_during_commit(_self):
 
 @mutant((MemoryNode, "is_volatile"))
 def marked_record_evicted(_self, key):
-    return key.startswith("v:")
+    return key.startswith(RECORD_PREFIX)
 
 
 # ---------------------------------------------------------------- the node's memory
@@ -173,12 +173,12 @@ def void_record_survives_a_bump(node, request, *, is_bump):
     return True
 
 
-_relink = Client._relink
+_note_run = Client._note_run
 
 
-@mutant((Client, "_relink"))
-def new_links_not_noticed(self, node):
-    _relink(self, node)
+@mutant((Client, "_note_run"))
+def new_run_not_noticed(self, node):
+    _note_run(self, node)
     self.generations[node] = 1
 
 

@@ -17,7 +17,7 @@ from typing import Any
 from distcache_django.cluster.debts import Debts
 from distcache_django.core import requests as r
 from distcache_django.core.effects import Ask, Gather, Op, OweBumps, Raised, step
-from distcache_django.core.freshness import Versions
+from distcache_django.core.freshness import RECORD_PREFIX, Versions
 from distcache_django.exceptions import DistcacheError, NodeRefused, NodeTimeout, NodeUnreachable, TransportError
 from distcache_django.testing.memory import OUT_OF_MEMORY, pay
 from distcache_django.testing.memory_node import MemoryNode
@@ -30,7 +30,7 @@ GRAIN = 0.002
 NODES = ("a", "b")
 ROWS = ("0", "1")
 #: Where each record and each answer is: answers beside their records, and away from them.
-OWNERS = {"v:0": "a", "v:1": "b", "k:x": "a", "k:y": "b", "k:z": "a"}
+OWNERS = {f"{RECORD_PREFIX}0": "a", f"{RECORD_PREFIX}1": "b", "k:x": "a", "k:y": "b", "k:z": "a"}
 ANSWERS = {"k:x": ("0",), "k:y": ("0", "1"), "k:z": ("1",)}
 
 #: What a task does between two scheduling points.
@@ -38,7 +38,7 @@ Steps = Generator[None, None, Any]
 
 
 def record_of(row: str) -> str:
-    return f"v:{row}"
+    return f"{RECORD_PREFIX}{row}"
 
 
 class StaleHit(AssertionError):
@@ -109,10 +109,14 @@ class World:
             raise NodeRefused(name, OUT_OF_MEMORY)
         reply = self.nodes[name].execute(request)
         if type(request) is r.Bump:
-            for row in ROWS:
-                if record_of(row) in request.keys:
-                    self.floors[row] = self.rows[row]
+            self.deliver(request.keys)
         return reply
+
+    def deliver(self, keys: Collection[str]) -> None:
+        """Promise what has been committed by now: these records have just been bumped where they are."""
+        for row in ROWS:
+            if record_of(row) in keys:
+                self.floors[row] = self.rows[row]
 
     def execute_late(self) -> None:
         """Let one of the requests that nobody waits for be executed."""
@@ -142,7 +146,7 @@ class Client:
         self.cut: set[str] = set()
         self.floors = dict.fromkeys(ROWS, 0)
         self.generations = dict.fromkeys(NODES, 0)
-        self._linked: dict[str, int] = {}
+        self._runs: dict[str, int] = {}
         skew = world.random.choice([0.0, 0.0, -3.0, 3.0])
         self.versions = Versions(
             OWNERS.__getitem__,
@@ -177,18 +181,16 @@ class Client:
     def settle(self, node: str) -> None:
         """Pay what is owed to a node and use it again, as good probes do."""
         if node in self.down and self.can_reach(node) and node not in self.world.full:
-            self._relink(node)
-            bumps, is_renewed = self.debts[node].take_bumps()
-            self.world.note(self.name, "settles", node, bumps, is_renewed)
-            if is_renewed:
-                self.debts[node].renew()
-            pay(self.world.nodes[node], self.debts[node], self.world.random.randbytes(8))
-            self.world.execute(node, r.Bump(bumps, 86_400_000))
+            self._note_run(node)
+            bumps, is_all = self.debts[node].take_bumps()
+            self.world.note(self.name, "settles", node, bumps, is_all)
+            self.debts[node].add_bumps(bumps)
+            if is_all:
+                self.debts[node].add_all_bumps()
+            pay(self.world.nodes[node], self.debts[node])
+            at_node = [name for name, owner in OWNERS.items() if owner == node]
+            self.world.deliver(at_node if is_all else bumps)
             self.down -= {node}
-
-    def relink(self, node: str) -> None:
-        """Open one more link to a node, as a new thread does."""
-        self._linked.pop(node, None)
 
     # ------------------------------------------------------------------ the driver
 
@@ -234,9 +236,8 @@ class Client:
     def _reach(self, node: str, request: r.Request) -> Any:
         if not self.can_reach(node):
             raise NodeUnreachable(node, "connection refused")
-        self._relink(node)
+        self._note_run(node)
         if self.world.random.random() < self.world.loss:
-            self._linked.pop(node)
             fate = self.world.random.choice(["lost", "late", "answer lost"])
             if fate == "late":
                 self.world.late.append((node, request))
@@ -245,10 +246,11 @@ class Client:
             raise NodeTimeout(node, fate)
         return self.world.execute(node, request)
 
-    def _relink(self, node: str) -> None:
+    def _note_run(self, node: str) -> None:
+        """Notice a server that was restarted, as a new link does: all older ones have ended."""
         boots = self.world.nodes[node].boots
-        if self._linked.get(node) != boots:
-            self._linked[node] = boots
+        if self._runs.get(node) != boots:
+            self._runs[node] = boots
             self.generations[node] += 1
 
 

@@ -11,10 +11,7 @@ from django.test.utils import CaptureQueriesContext
 
 from distcache_django.freshness.service import freshness
 from distcache_django.orm import install as reads
-from tests.support.readings import populate
-from tests.support.things import THINGS
 from tests.support.waiting import wait_until
-from tests.support.zoo.schema import create_tables, installed, tables
 
 #: Seconds for which a node that was just met has no vote; at least four deadlines.
 MARK_TIMEOUT = 1.0
@@ -86,6 +83,11 @@ def counted() -> Iterator[Callable[[], dict[str, int]]]:
 @contextmanager
 def zoo_site(entry: Mapping[str, Any], urls: Mapping[str, str], **distcache: Any) -> Iterator[None]:
     """Have a site with the zoo's rows in a database of its own; see ``cached_site`` for the rest."""
+    # The zoo is imported by the sites that have it.
+    from tests.support.readings import populate
+    from tests.support.things import THINGS
+    from tests.support.zoo.schema import create_tables, installed
+
     with installed(), default_database(entry):
         create_tables()
         with connection.schema_editor() as editor:
@@ -98,6 +100,9 @@ def zoo_site(entry: Mapping[str, Any], urls: Mapping[str, str], **distcache: Any
 
 def end_answers() -> None:
     """End every cached answer about the zoo."""
+    from tests.support.things import THINGS
+    from tests.support.zoo.schema import tables
+
     names = {*tables(), *(model._meta.db_table for model in THINGS)}
     freshness().bump([name for table in names for name in (table, f"{table}:*")])
 

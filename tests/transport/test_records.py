@@ -54,6 +54,12 @@ def kept(send, key="v"):
     return send(r.Fetch(key))
 
 
+def forget(send):
+    """Have the node take another incarnation."""
+    send(r.Remove(["dc:node"]))
+    assert send(r.Register(B, 0)) == (B, 0)
+
+
 @pytest.fixture
 def let_expire(scripted, send):
     """Mark a record and return when the mark has expired."""
@@ -92,15 +98,6 @@ def test_a_new_incarnation_is_in_quarantine(send):
     assert (incarnation, HOUR - 10_000 < left <= HOUR) == (A, True)
     # Whoever marks for a shorter time needs no longer a quarantine.
     assert send(r.Register(B, 1000)) == (A, 1000)
-
-
-def test_a_node_can_be_made_to_forget_what_its_versions_prove(node):
-    before = minted(node, "v")
-
-    assert node(r.Register(B, 0, renew=True)) == (B, 0)
-
-    assert before == [version(A, 1)]
-    assert minted(node, "v") == [version(B, 1)]
 
 
 @pytest.mark.parametrize("lost", ["dc:node", "dc:count"])
@@ -281,7 +278,7 @@ def test_marks_of_an_older_incarnation_are_swept_too(node, scripted, let_expire)
     """They have no expiry: after a restart with old data they would be there for ever."""
     minted(node, "v")
     let_expire("v", HIS)
-    node(r.Register(B, 0, renew=True))
+    forget(node)
     assert "v" in scripted.keys(NODE)
 
     node(r.Mark(["w"], DAY, MINE, LIFE))
@@ -298,7 +295,7 @@ def test_a_void_record_goes_at_a_bump(node, request_, is_registered):
     """Who has not yet heard of the new incarnation must not go on trusting it."""
     minted(node, "v")
     if is_registered:
-        node(r.Register(B, 0, renew=True))
+        forget(node)
     else:
         node(r.Remove(["dc:node"]))
 
@@ -310,7 +307,7 @@ def test_a_void_record_goes_at_a_bump(node, request_, is_registered):
 def test_a_mark_replaces_a_void_record(node):
     minted(node, "v")
     node(r.Mark(["v"], DAY, HIS, LIFE))
-    node(r.Register(B, 0, renew=True))
+    forget(node)
 
     node(r.Mark(["v"], DAY, MINE, LIFE))
 

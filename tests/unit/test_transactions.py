@@ -212,14 +212,15 @@ def as_service(service: Service) -> Any:
 
 def test_an_attempt_in_flight_is_renewed_when_a_third_of_its_life_is_over(renewals: Renewals) -> None:
     service = Service(0.6)
+    began = time.monotonic()
     attempt = an_attempt()
     renewals.hold(as_service(service), attempt)
     wait_until(lambda: len(service.renewed) >= 2, what="two renewals")
     renewals.release(attempt, is_settled=True)
 
     first, second = service.renewed[:2]
-    assert first - attempt.marked_at >= 0.2
-    assert second - first >= 0.19
+    assert first - began >= 0.2
+    assert second - began >= 0.4
 
 
 def test_an_attempt_that_is_old_already_is_renewed_at_once(renewals: Renewals) -> None:
@@ -234,7 +235,7 @@ def test_an_attempt_that_is_old_already_is_renewed_at_once(renewals: Renewals) -
 
 
 def test_commits_that_are_quick_are_not_renewed_and_leave_the_thread_asleep(renewals: Renewals) -> None:
-    service = Service(0.15)
+    service = Service(3.0)
     for number in range(50):
         attempt = an_attempt(b"%d" % number)
         renewals.hold(as_service(service), attempt)

@@ -103,7 +103,7 @@ def test_marks_older_than_half_their_life_do_not_count(base: Database, policy: s
         assert base.take() == COMMITTED
     assert base.recorder.tallies.read()["mark_failures"] == 1
 
-    base.recorder.age = 2.0
+    base.recorder.age = 1.5
     with transaction.atomic("things"):
         base.write()
     assert base.take() == COMMITTED

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 from collections import Counter
 from collections.abc import Iterator
 from contextlib import contextmanager
@@ -10,7 +11,7 @@ from random import Random
 from typing import Any
 
 from django.core.exceptions import EmptyResultSet, FieldError
-from django.db import DatabaseError, NotSupportedError, connections, transaction
+from django.db import DatabaseError, NotSupportedError, connections, router, transaction
 from django.db.models.sql.compiler import SQLCompiler
 
 from distcache_django.orm import analysis
@@ -104,4 +105,28 @@ def _write(rng: Random, declared: Declared, using: str, cached: list[Asked], cou
 def _answer(one: Asked, using: str) -> list[Any]:
     with connections[using].cursor() as cursor:
         cursor.execute(one.sql, one.params)
-        return cursor.fetchall()
+        rows = cursor.fetchall()
+    # Without ORDER BY any order is right, and PostgreSQL's changes with every write.
+    return rows if _IS_ORDERED.search(one.sql) else sorted(rows, key=repr)
+
+
+_IS_ORDERED = re.compile(r"ORDER BY [^()]*$")
+
+
+class _Router:
+    def __init__(self, using: str) -> None:
+        self.using = using
+
+    def db_for_read(self, model: object, **hints: object) -> str:
+        return self.using
+
+
+@contextmanager
+def routed(using: str) -> Iterator[None]:
+    """Send the zoo's queries to another database meanwhile."""
+    before = router.routers
+    router.routers = [_Router(using)]
+    try:
+        yield
+    finally:
+        router.routers = before
