@@ -13,7 +13,6 @@ import secrets
 import time
 import weakref
 from collections.abc import Awaitable, Callable, Collection, Sequence
-from dataclasses import dataclass, field
 from functools import lru_cache, partial
 from typing import Any, NamedTuple, TypeVar
 
@@ -25,7 +24,8 @@ from distcache_django.conf import DistcacheSettings, load_settings
 from distcache_django.conf.distcache import is_distributed
 from distcache_django.core.effects import Load, Op, Pause
 from distcache_django.core.freshness import HIT, LOAD, WAIT, Begun, Lease, Versions
-from distcache_django.exceptions import CodecError, DistcacheError, TransportError
+from distcache_django.exceptions import CodecError
+from distcache_django.freshness.attempts import Attempt, MarkFailed
 from distcache_django.freshness.dependencies import record_key, record_tag
 from distcache_django.freshness.learning import Learning
 from distcache_django.freshness.recording import recorder
@@ -43,26 +43,6 @@ _LEASE = ":lease"
 _ABSENT = object()
 #: The lease that an Op holds, with the key of the answer that it loads: one, or none.
 _Held = list[tuple[str, Lease]]
-
-
-@dataclass(slots=True)
-class Attempt:
-    """Be one attempt to commit: its token, what it marked, and when, in monotonic seconds, before sending."""
-
-    token: bytes
-    dependencies: tuple[str, ...]
-    marked_at: float
-    records: tuple[str, ...] = field(repr=False, default=())
-
-
-class MarkFailed(DistcacheError):
-    """Report that not every dependency could be marked before COMMIT; ``attempt`` is what was marked."""
-
-    def __init__(self, attempt: Attempt, failures: dict[str, TransportError]) -> None:
-        reasons = "; ".join(f"{node}: {error.reason}" for node, error in sorted(failures.items()))
-        super().__init__(f"the cache could not be told of a write before COMMIT ({reasons})")
-        self.attempt = attempt
-        self.nodes = tuple(sorted(failures))
 
 
 class Wanted(NamedTuple):

@@ -1,89 +1,158 @@
-"""What the load generator was told about prices, and whether a page shows something older."""
+"""Who has committed what: shared memory between the writers and the load generator, by which pages are judged.
 
-import json
-import re
+A *slot* is one thing that changes: a price of a product (items 1 to 8, its position), or its stock (item 0). Its state
+is its revision, which every write raises by one. Each process that writes has a column of its own, so that none needs
+another's lock: what is known of a slot is the greatest of its row.
+
+`committed`  the newest revision whose COMMIT has returned; noted before anything else happens
+`promised`   the same, of commits that all cache nodes had been warned of: no page may show less from then on
+`times`      when `committed` was noted, in nanoseconds of the machine's monotonic clock
+
+A commit that goes ahead without a node (`ON_MARK_FAILURE="proceed"`) is promised once its process has told the node.
+"""
+
+import mmap
 import threading
-from collections.abc import Iterable, Iterator
-from dataclasses import dataclass, field
+import time
+from collections.abc import Iterable
+from dataclasses import dataclass
+from pathlib import Path
 
-_IN_HTML = re.compile(rb'data-position="(\d+)" data-revision="(\d+)"')
+STOCK = 0
+ITEMS = 9
+# What a transaction adds to a revision that is going to be rolled back: nobody may ever see it.
+UNDONE = 1_000_000
 
-Revisions = dict[tuple[int, int], int]
+Slot = tuple[int, int]
+Revisions = dict[Slot, int]
+_BYTES = 16
 
 
 @dataclass(frozen=True, slots=True)
-class Promise:
-    """The least revisions a page may show that is asked for now, by product and position.
+class Floor:
+    """What was known of some products at one moment."""
 
-    `invalidated` were committed and the cache had taken note; `committed` also holds those of which a cache
-    node that was away had not.
+    first: int
+    committed: dict[int, list[memoryview]]
+    promised: dict[int, list[memoryview]]
+
+    def least(self, slot: Slot) -> int:
+        """Give the least revision that a page asked for now may show."""
+        return self._newest(self.promised, slot)
+
+    def newest(self, slot: Slot) -> int:
+        """Give the newest revision that was committed."""
+        return self._newest(self.committed, slot)
+
+    def _newest(self, columns: dict[int, list[memoryview]], slot: Slot) -> int:
+        product, item = slot
+        return max(column[product - self.first] for column in columns[item])
+
+
+class Ledger:
+    """Map the file. `column` is the process's own; threads may share the object."""
+
+    def __init__(self, path: str, products: int, columns: int, column: int) -> None:
+        self._products, self._columns, self._column = products, columns, column
+        self._size = size = products * ITEMS
+        with Path(path).open("r+b") as file:
+            memory = memoryview(mmap.mmap(file.fileno(), columns * size * _BYTES))
+        self._times = memory[: columns * size * 8].cast("Q")
+        self._committed = memory[columns * size * 8 : columns * size * 12].cast("I")
+        self._promised = memory[columns * size * 12 :].cast("I")
+        self._lock = threading.Lock()  # guards this process's column, and what follows
+        self._owed: Revisions = {}
+
+    @staticmethod
+    def create(path: Path, products: int, columns: int) -> None:
+        """Make the file: nothing is committed."""
+        with path.open("wb") as file:
+            file.truncate(columns * products * ITEMS * _BYTES)
+
+    # ------------------------------------------------------------ writing
+
+    def commit(self, written: Revisions, *, is_promised: bool) -> None:
+        """Note what a COMMIT that has just returned has written."""
+        now = time.monotonic_ns()
+        with self._lock:
+            for slot, revision in written.items():
+                at = self._place(slot)
+                if revision > self._committed[at]:
+                    self._times[at] = now
+                    self._committed[at] = revision
+            self._promise(written) if is_promised else self._owed.update(written)
+
+    def settle(self) -> None:
+        """Note that this process has told all nodes of all it has committed."""
+        with self._lock:
+            self._promise(self._owed)
+            self._owed.clear()
+
+    def _promise(self, written: Revisions) -> None:
+        for slot, revision in written.items():
+            at = self._place(slot)
+            self._promised[at] = max(self._promised[at], revision)
+
+    def _place(self, slot: Slot, column: int | None = None) -> int:
+        product, item = slot
+        return (self._column if column is None else column) * self._size + item * self._products + product - 1
+
+    # ------------------------------------------------------------ reading
+
+    def floor(self, first: int, last: int, items: Iterable[int]) -> Floor:
+        """Copy what is known now of the products from `first` to `last`."""
+        wanted = list(items)
+        return Floor(
+            first,
+            {item: self._copies(self._committed, first, last, item) for item in wanted},
+            {item: self._copies(self._promised, first, last, item) for item in wanted},
+        )
+
+    def _copies(self, words: memoryview, first: int, last: int, item: int) -> list[memoryview]:
+        starts = [self._place((first, item), column) for column in range(self._columns)]
+        return [memoryview(words[start : start + last - first + 1].tobytes()).cast("I") for start in starts]
+
+    def age(self, slot: Slot, revision: int, now: int) -> float:
+        """Give for how many seconds a revision, or a later one, had been committed; by the last note of each column."""
+        places = [self._place(slot, column) for column in range(self._columns)]
+        times = [self._times[at] for at in places if self._committed[at] >= revision]
+        return (now - min(times)) / 1e9 if times else 0.0
+
+
+@dataclass(frozen=True, slots=True)
+class Judgement:
+    """What is wrong with what a page shows, in words; and whether it shows anything that had been written."""
+
+    stale: str = ""
+    suspended: str = ""
+    is_of_written: bool = False
+
+
+def judge(shown: Revisions, floor: Floor, ledger: Ledger, asked: int) -> Judgement:
+    """Compare a page with what had been committed when it was asked for, at `asked` nanoseconds.
+
+    *Stale* is a page that lacks a commit which was promised, or shows what never was committed. *Suspended* is one
+    that lacks a commit of which the process that made it still owed a node the news.
     """
-
-    invalidated: Revisions = field(default_factory=dict)
-    committed: Revisions = field(default_factory=dict)
-
-
-class PriceLedger:
-    """Remember acknowledged price changes; threads may share it."""
-
-    def __init__(self) -> None:
-        self._lock = threading.Lock()  # guards both dictionaries
-        self._invalidated: dict[int, dict[int, int]] = {}
-        self._committed: dict[int, dict[int, int]] = {}
-
-    def acknowledge(
-        self, product: int, position: int, revision: int, *, is_invalidated: bool, before: Promise | None
-    ) -> None:
-        """Take note of a change that the shop has acknowledged; `before` is the promise when it was sent.
-
-        An invalidation voids all copies of the product, so it covers what had been committed by then too.
-        """
-        with self._lock:
-            _raise(self._committed, (product, position), revision)
-            if is_invalidated:
-                _raise(self._invalidated, (product, position), revision)
-                for key, newest in before.committed.items() if before else ():
-                    _raise(self._invalidated, key, newest)
-
-    def promise(self, products: Iterable[int]) -> Promise | None:
-        """Say what a page with these products must show from now on; None where nothing was changed yet."""
-        with self._lock:
-            changed = [product for product in products if product in self._committed]
-            if not changed:
-                return None
-            return Promise(_taken(self._invalidated, changed), _taken(self._committed, changed))
+    stale = suspended = ""
+    is_of_written = False
+    for slot, revision in shown.items():
+        least, newest = floor.least(slot), floor.newest(slot)
+        is_of_written = is_of_written or newest > 0
+        if revision >= UNDONE:
+            stale = stale or f"{_name(slot)} at revision {revision}, which was rolled back"
+        elif revision < least:
+            stale = stale or _describe(slot, revision, least, ledger, asked)
+        elif revision < newest:
+            suspended = suspended or _describe(slot, revision, newest, ledger, asked)
+    return Judgement(stale, suspended, is_of_written)
 
 
-def _raise(revisions: dict[int, dict[int, int]], key: tuple[int, int], revision: int) -> None:
-    product, position = key
-    known = revisions.setdefault(product, {})
-    known[position] = max(known.get(position, 0), revision)
+def _name(slot: Slot) -> str:
+    product, item = slot
+    return f"the stock of {product}" if item == STOCK else f"price {item} of {product}"
 
 
-def _taken(revisions: dict[int, dict[int, int]], products: list[int]) -> Revisions:
-    return {(p, position): newest for p in products for position, newest in revisions.get(p, {}).items()}
-
-
-def shown_revisions(kind: str, product: int, body: bytes) -> Revisions:
-    """Read the revisions of the prices that a page shows."""
-    if kind in {"detail", "prices"}:
-        found = ((int(position), int(revision)) for position, revision in _IN_HTML.findall(body))
-        return {(product, position): revision for position, revision in found}
-    return dict(_in_json(json.loads(body)))
-
-
-def _in_json(answer: dict[str, object]) -> Iterator[tuple[tuple[int, int], int]]:
-    match answer:
-        case {"products": list(cards)}:
-            for card in cards:
-                yield from _in_json(card)
-        case {"id": int(product), "prices": list(prices)}:
-            for price in prices:
-                yield (product, price["position"]), price["revision"]
-        case {"product": int(product), "position": int(position), "revision": int(revision)}:
-            yield (product, position), revision
-
-
-def is_older(shown: Revisions, promised: Revisions) -> bool:
-    """Tell whether a page shows a price below the promised revision."""
-    return any(key in promised and revision < promised[key] for key, revision in shown.items())
+def _describe(slot: Slot, shown: int, wanted: int, ledger: Ledger, asked: int) -> str:
+    age = ledger.age(slot, wanted, asked) * 1000
+    return f"{_name(slot)} at revision {shown}, {wanted} was committed {age:.1f} ms before"

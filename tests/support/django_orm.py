@@ -12,8 +12,10 @@ from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
+import django
 from django.test import testcases
 from django.test.runner import DiscoverRunner
+from django.test.utils import CaptureQueriesContext
 
 ROOT = Path(__file__).resolve().parents[2]
 TIMEOUT = 240.0
@@ -77,7 +79,7 @@ class Runner(DiscoverRunner):
 
 
 def _at_most(self: Any, *error: Any) -> None:
-    testcases.CaptureQueriesContext.__exit__(self, *error)
+    CaptureQueriesContext.__exit__(self, *error)
     if error[0] is None:
         assert len(self) <= self.num
 
@@ -94,6 +96,7 @@ if _NODES in os.environ:
     SECRET_KEY = "of-djangos-tests"
     PASSWORD_HASHERS = ["django.contrib.auth.hashers.MD5PasswordHasher"]
     USE_TZ = False
-    DEFAULT_AUTO_FIELD = "django.db.models.AutoField"
+    # As Django's own settings for them have it: what its default was then.
+    DEFAULT_AUTO_FIELD = f"django.db.models.{'BigAutoField' if django.VERSION >= (6, 0) else 'AutoField'}"
     TEST_RUNNER = f"{__name__}.Runner"
     globals().update(site_settings(json.loads(os.environ[_NODES]), MODELS={"*.*": {"timeout": 600}}))

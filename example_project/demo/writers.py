@@ -1,0 +1,236 @@
+"""A writer: a process that changes prices and stock as the site's own code does, and notes each COMMIT in the ledger.
+
+It runs with the site's settings, and does nothing about the cache. It reads its orders as one JSON object from
+standard input, writes until that is closed, and prints what it has done as JSON.
+"""
+
+import json
+import os
+import random
+import sys
+import threading
+import time
+from collections import Counter
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+from dataclasses import dataclass
+from decimal import Decimal
+from itertools import islice
+from pathlib import Path
+from typing import Any
+
+import django
+from django.db import connection, transaction
+from django.db.backends.base.base import BaseDatabaseWrapper
+from django.db.models import F, QuerySet
+
+from example_project.demo import traffic
+from example_project.demo.ledger import STOCK, UNDONE, Ledger, Revisions
+from example_project.demo.pages import SHOWING_PRICES, PathFinder
+
+# How many of a thousand writes are of each kind. The last two end all answers about their table: SQL through a cursor
+# names no rows, and a category has too many to name.
+MIX = {"price": 450, "stock": 390, "brand": 60, "rollback": 60, "savepoint": 30, "sql": 5, "category": 5}
+KEPT_ERRORS = 5
+# A transaction that is going to be undone stays open for so many seconds, for others to read beside it.
+HESITATION = 0.01
+FACTORS = (Decimal("0.95"), Decimal("1.05"))
+
+
+@dataclass(frozen=True, slots=True)
+class Orders:
+    """What to write and where to note it."""
+
+    ledger: str
+    columns: int
+    column: int
+    products: int
+    seed: int
+    per_second: float
+
+
+class Undone(Exception):
+    """Ends a block whose writes are not to be."""
+
+
+class Writer:
+    """Write one thing at a time; one thread uses it."""
+
+    def __init__(self, orders: Orders, ledger: Ledger, stop: threading.Event) -> None:
+        from distcache_django.freshness.service import freshness  # noqa: PLC0415 (Django is set up by now, not before)
+        from example_project.shop import models  # noqa: PLC0415
+
+        self._orders = orders
+        self._ledger = ledger
+        self._stop = stop
+        self._freshness = freshness()
+        self._prices = models.Price.objects
+        self._stock = models.Inventory.objects
+        self._products = models.Product.objects
+        self._random = random.Random(f"{orders.seed}:writer:{orders.column}")
+        self._sql = Path(__file__).with_name("reprice.sql").read_text()
+        self._written: Revisions = {}
+        self.counts: Counter[str] = Counter()
+        self.errors: list[str] = []
+
+    def run(self) -> None:
+        """Write at the rate ordered until told to stop. Time that was lost is not made up for."""
+        chosen = self._choices()
+        due = time.monotonic()
+        while not self._stop.wait(max(0.0, due - time.monotonic())):
+            due = max(due, time.monotonic() - 1) + 1 / self._orders.per_second
+            kind, product = next(chosen)
+            try:
+                self._write(kind, product)
+            except Exception as error:  # noqa: BLE001 (counted, and the report fails)
+                self.counts["failed"] += 1
+                self.errors[KEPT_ERRORS - 1 :] = []
+                self.errors.append(f"{kind}: {type(error).__name__}: {error}")
+
+    def _choices(self) -> Iterator[tuple[str, int]]:
+        """Give kinds of writes, and products; those that are wanted much are written much."""
+        paths = PathFinder(self._orders.products)
+        kinds, shares = list(MIX), list(MIX.values())
+        for visit in traffic.drawn(self._random.randrange(2**32)):
+            if visit.kind in SHOWING_PRICES:
+                yield self._random.choices(kinds, shares)[0], paths.shown(visit)
+
+    def _write(self, kind: str, product: int) -> None:
+        unwarned = self._freshness.counts()["mark_failures"]
+
+        def note() -> None:
+            is_promised = self._freshness.counts()["mark_failures"] == unwarned
+            self._ledger.commit(self._written, is_promised=is_promised)
+            self.counts["rows"] += len(self._written)
+            self.counts["unwarned"] += not is_promised
+            self._written = {}
+
+        with _called_after_commit(note):
+            getattr(self, f"_write_{kind}")(product)
+        if self._written:  # it was written in autocommit
+            note()
+        self.counts[kind] += 1
+        if all(member.is_up for member in self._freshness.runtime.cluster.members().values()):
+            self._ledger.settle()
+
+    def _amount(self) -> Decimal:
+        return Decimal(self._random.randrange(100, 50_000)) / 100
+
+    # ------------------------------------------------------------ kinds
+
+    def _write_price(self, product: int) -> None:
+        """Save an instance."""
+        with transaction.atomic():
+            price = self._random.choice(self._prices.select_for_update().filter(product=product).order_by("position"))
+            price.amount = self._amount()
+            price.save()
+            self._written = {(product, price.position): price.revision}
+
+    def _write_stock(self, product: int) -> None:
+        """Sell a piece, or take in ten, by an expression."""
+        pieces = self._random.choice([-1, -1, -1, 10])
+        with transaction.atomic():
+            found = self._stock.filter(product=product)
+            found.update(quantity=F("quantity") + pieces, revision=F("revision") + 1)
+            self._written = {(product, STOCK): found.values_list("revision", flat=True).get()}
+
+    def _write_brand(self, product: int) -> None:
+        """Change the first price of all products of a brand: some dozen rows."""
+        brand = self._products.filter(pk=product).values_list("brand", flat=True).get()
+        self._reprice(self._products.filter(brand=brand))
+
+    def _write_category(self, product: int) -> None:
+        """Change the first price of all products of a category."""
+        category = self._products.filter(pk=product).values_list("category", flat=True).get()
+        self._reprice(self._products.filter(category=category))
+
+    def _reprice(self, products: QuerySet[Any]) -> None:
+        factor = self._random.choice(FACTORS)
+        with transaction.atomic():
+            found = self._prices.filter(product__in=products, position=1)
+            # In one order, so that writers of the same rows wait for each other and never deadlock.
+            keys = list(found.select_for_update().order_by("product").values_list("pk", flat=True))
+            self._prices.filter(pk__in=keys).update(amount=F("amount") * factor, revision=F("revision") + 1)
+            rows = self._prices.filter(pk__in=keys).values_list("product_id", "revision")
+            self._written = {(product, 1): revision for product, revision in rows}
+
+    def _write_sql(self, product: int) -> None:
+        """Send SQL through a cursor, in autocommit."""
+        with connection.cursor() as cursor:
+            cursor.execute(self._sql, [self._amount(), product])
+            ((revision,),) = cursor.fetchall()
+        self._written = {(product, 1): revision}
+
+    def _write_rollback(self, product: int) -> None:
+        """Change a price and roll back; what it read of its own must not have got into the cache."""
+        try:
+            with transaction.atomic():
+                self._spoil(product)
+                time.sleep(HESITATION)
+                raise Undone
+        except Undone:
+            self.counts["undone"] += 1
+
+    def _write_savepoint(self, product: int) -> None:
+        """Change a price, and undo another change in a savepoint before COMMIT."""
+        with transaction.atomic():
+            price = self._prices.select_for_update().get(product=product, position=1)
+            price.amount = self._amount()
+            price.save()
+            try:
+                with transaction.atomic():
+                    self._spoil(product)
+                    raise Undone
+            except Undone:
+                self.counts["undone"] += 1
+            self._written = {(product, 1): price.revision}
+
+    def _spoil(self, product: int) -> None:
+        found = self._prices.filter(product=product, position=1)
+        found.update(revision=F("revision") + UNDONE)
+        if self._prices.get(product=product, position=1).revision < UNDONE:
+            raise AssertionError("a transaction does not see its own write")
+
+
+@contextmanager
+def _called_after_commit(note: Callable[[], None]) -> Iterator[None]:
+    """Have a function called when COMMIT has returned from the database, before the cache hears of that."""
+    _notes.append(note)
+    try:
+        yield
+    finally:
+        _notes.pop()
+
+
+_notes: list[Callable[[], None]] = []
+
+
+def _note_commits() -> None:
+    """Wrap Django's own COMMIT, below what the cache wraps: connections that are opened later take it up."""
+    commit = BaseDatabaseWrapper._commit
+
+    def _commit(self: BaseDatabaseWrapper) -> None:
+        commit(self)
+        for note in islice(_notes, 1):
+            note()
+
+    BaseDatabaseWrapper._commit = _commit  # type: ignore[method-assign]
+
+
+def main() -> int:
+    """Write what the orders say and report it."""
+    orders = Orders(**json.loads(sys.stdin.readline()))
+    _note_commits()
+    django.setup()
+    stop = threading.Event()
+    threading.Thread(target=lambda: (sys.stdin.read(), stop.set()), name="orders", daemon=True).start()
+    writer = Writer(orders, Ledger(orders.ledger, orders.products, orders.columns, orders.column), stop)
+    writer.run()
+    counted = writer._freshness.counts()
+    result = {"pid": os.getpid(), "counts": dict(writer.counts), "cache": counted, "error_samples": writer.errors}
+    sys.stdout.write(json.dumps(result) + "\n")
+    return 0
+
+
+if __name__ == "__main__":
+    sys.exit(main())

@@ -1,0 +1,246 @@
+"""What an answer depends on: rows and declared values where the conditions confine it, tables elsewhere."""
+
+from collections.abc import Iterator
+
+import pytest
+from django.db import connection, models
+from django.db.models import Case, Count, Exists, F, Func, Max, OuterRef, Q, Value, When
+from django.db.models.expressions import RawSQL
+from django.db.models.functions import Lower, Now, Random
+
+from distcache_django.orm import analysis
+from tests.support.zoo import schema
+from tests.support.zoo.models import Book, Brand, Category, Cheap, Product, Review, Tag
+
+DECLARED = {
+    "zoo_product": ("category_id", "brand_id", "active", "name"),
+    "zoo_product_tags": ("product_id", "tag_id"),
+    "zoo_review": ("product_id", "stars"),
+    "zoo_category": ("parent_id",),
+    "zoo_book": ("series_id",),
+}
+BOOKS = Book.objects
+PRODUCTS = Product.objects
+TAGS = Product.tags.through.objects
+
+
+@pytest.fixture(autouse=True, scope="module")
+def _zoo() -> Iterator[None]:
+    with schema.installed():
+        yield
+
+
+def dependencies(queryset, vendor="sqlite"):
+    compiler = queryset.query.get_compiler(connection=connection)
+    sql, _ = compiler.as_sql()
+    found = analysis.dependencies(compiler.query, sql, lambda table: DECLARED.get(table, ()), vendor)
+    assert (found is None) == (analysis.why_not(compiler.query, sql) is not None)
+    return found
+
+
+def names(*parts):
+    """Write dependencies in short: product:1 has its epoch with it."""
+    found = set()
+    for part in parts:
+        table, colon, _ = part.partition(":")
+        found.add(f"zoo_{part}")
+        if colon:
+            found.add(f"zoo_{table}:*")
+    return found
+
+
+REFINED = [
+    (lambda: PRODUCTS.filter(pk=1), ["product:1"]),
+    (lambda: PRODUCTS.filter(pk__in=[1, 2, None]), ["product:1", "product:2"]),
+    (lambda: PRODUCTS.filter(category=3), ["product:category_id=3"]),
+    (lambda: PRODUCTS.filter(category__pk=3), ["product:category_id=3"]),
+    (lambda: PRODUCTS.filter(category=Category(pk=3)), ["product:category_id=3"]),
+    (lambda: PRODUCTS.filter(category=3, price__gt=2).exclude(name="x"), ["product:category_id=3"]),
+    (lambda: PRODUCTS.filter(category=3, pk=1), ["product:1"]),
+    (lambda: PRODUCTS.filter(brand__isnull=True), ["product:brand_id=\0"]),
+    (lambda: PRODUCTS.filter(brand=None), ["product:brand_id=\0"]),
+    (lambda: PRODUCTS.filter(active=True), ["product:active=1"]),
+    (lambda: PRODUCTS.filter(active=False, name="é"), ["product:active=0"]),
+    (lambda: PRODUCTS.filter(name="é"), ["product:name=é"]),
+    (lambda: Cheap.objects.filter(category=3), ["product:category_id=3"]),
+    (lambda: PRODUCTS.filter(Q(pk=1) | Q(category__in=[3, 4])), ["product:1", "product:category_id=3",
+                                                                 "product:category_id=4"]),
+    (lambda: PRODUCTS.filter(Q(pk=1, name="x") | Q(brand=2, active=True)), ["product:1", "product:brand_id=2"]),
+    (lambda: PRODUCTS.filter(category=3).order_by("-name").distinct()[2:5], ["product:category_id=3"]),
+    (lambda: PRODUCTS.filter(category=3).values("brand").annotate(n=Count("*")), ["product:category_id=3"]),
+    (lambda: PRODUCTS.filter(tags="a"), ["product", "product_tags:tag_id=a"]),
+    (lambda: Tag.objects.filter(products=5), ["tag", "product_tags:product_id=5"]),
+    (lambda: Tag.objects.filter(products__in=[5, 6]), ["tag", "product_tags:product_id=5", "product_tags:product_id=6"]),
+    (lambda: Review.objects.filter(product=5), ["review:product_id=5"]),
+    (lambda: Review.objects.filter(product=5).select_related("product"), ["review:product_id=5", "product:5"]),
+    (lambda: Review.objects.filter(product__category=3), ["review", "product:category_id=3"]),
+    (lambda: PRODUCTS.select_related("category").filter(pk=1), ["product:1", "category"]),
+    (lambda: PRODUCTS.select_related("category").filter(category=3), ["product:category_id=3", "category:3"]),
+    (lambda: BOOKS.filter(pk=1), ["book:1", "product:1"]),
+    (lambda: BOOKS.filter(category=3), ["book", "product:category_id=3"]),
+    (lambda: BOOKS.filter(series=1), ["book:series_id=1", "product"]),
+    (lambda: PRODUCTS.select_related("book").filter(pk=1), ["product:1", "book:1"]),
+    (lambda: PRODUCTS.filter(book__pk=1), ["product:1", "book:1"]),
+    (lambda: PRODUCTS.filter(pk=1).annotate(n=Count("reviews")), ["product:1", "review:product_id=1"]),
+    (lambda: PRODUCTS.filter(pk=1).union(PRODUCTS.filter(category=3)), ["product:1", "product:category_id=3"]),
+    (lambda: PRODUCTS.filter(pk=1).union(PRODUCTS.none(), PRODUCTS.filter(pk=2)), ["product"]),
+    (lambda: PRODUCTS.filter(Exists(Review.objects.filter(stars=1)), pk=1), ["product:1", "review"]),
+]  # fmt: skip
+COARSE = [
+    (lambda: PRODUCTS.all(), ["product"]),
+    (lambda: PRODUCTS.filter(pk__in=range(33)), ["product"]),
+    (lambda: PRODUCTS.filter(pk__gt=1), ["product"]),
+    (lambda: PRODUCTS.exclude(pk=1), ["product"]),
+    (lambda: PRODUCTS.filter(~Q(category=3)), ["product"]),
+    (lambda: PRODUCTS.filter(Q(pk=1) | Q(price=3)), ["product"]),
+    (lambda: PRODUCTS.filter(Q(pk=1) ^ Q(pk=2)), ["product"]),
+    (lambda: PRODUCTS.filter(price=3), ["product"]),
+    (lambda: PRODUCTS.filter(category=F("brand")), ["product"]),
+    (lambda: PRODUCTS.filter(category__in=[1, F("brand")]), ["product"]),
+    (lambda: PRODUCTS.filter(category=Value(3)), ["product"]),
+    (lambda: PRODUCTS.annotate(l=Lower("name")).filter(l="x"), ["product"]),
+    (lambda: PRODUCTS.filter(released__year=2020), ["product"]),
+    (lambda: PRODUCTS.filter(brand__isnull=False), ["product"]),
+    (lambda: PRODUCTS.filter(book__isnull=True), ["product", "book"]),
+    (lambda: PRODUCTS.filter(reviews__stars__isnull=True), ["product", "review"]),
+    (lambda: Category.objects.filter(pk=1, parent__name="x"), ["category"]),
+    (lambda: PRODUCTS.filter(Exists(PRODUCTS.filter(name="x")), pk=1), ["product"]),
+    (lambda: PRODUCTS.filter(pk__in=PRODUCTS.filter(category=3)), ["product"]),
+    (lambda: PRODUCTS.filter(pk=1).union(PRODUCTS.filter(name__gt="a")), ["product"]),
+    (lambda: PRODUCTS.filter(pk=1).union(PRODUCTS.filter(Exists(PRODUCTS.all()), pk=2)), ["product"]),
+    (lambda: PRODUCTS.annotate(x=Exists(PRODUCTS.filter(pk=OuterRef("brand")))).filter(pk=1), ["product"]),
+    (lambda: PRODUCTS.values("brand").annotate(n=Max("pk")).filter(Q(n=1) | Q(brand=2)), ["product"]),
+]
+
+
+@pytest.mark.parametrize(("make", "expected"), REFINED + COARSE)
+def test_an_answer_depends_on(make, expected):
+    assert dependencies(make()) == names(*expected)
+
+
+def test_a_join_that_was_trimmed_does_not_stand_for_a_subquery():
+    # The query has an alias of zoo_product that its text does not name, and the text names zoo_product elsewhere.
+    queryset = Review.objects.filter(Exists(PRODUCTS.filter(name="x")), product__id=1)
+
+    assert dependencies(queryset) == names("review:product_id=1", "product")
+
+
+def test_an_operand_left_out_does_not_stand_for_a_subquery():
+    left_out = PRODUCTS.filter(pk=1).filter(pk__in=[])
+    union = BOOKS.filter(Exists(PRODUCTS.all()), pk=2).only("pk").union(left_out.values_list("pk"))
+
+    assert "zoo_product" in dependencies(union.values_list("pk"))
+
+
+def test_several_occurrences_are_refined_if_each_is():
+    series = BOOKS.filter(pk=1, series__pk=2, series__series=3)
+
+    assert dependencies(series) == names("book:1", "book:2", "product:1")
+
+
+@pytest.mark.parametrize(
+    ("ask", "expected"),
+    [
+        (lambda: PRODUCTS.filter(category=3).count(), ["product:category_id=3"]),
+        (lambda: PRODUCTS.filter(category=3).exists(), ["product:category_id=3"]),
+        (lambda: PRODUCTS.filter(category=3).distinct().count(), ["product:category_id=3"]),
+        (lambda: PRODUCTS.filter(pk=1).union(PRODUCTS.filter(pk=2)).count(), ["product:1", "product:2"]),
+        (lambda: PRODUCTS.filter(category=3)[:5].aggregate(Max("price")), ["product:category_id=3"]),
+        (lambda: list(Product(pk=5).tags.all()), ["tag", "product_tags:product_id=5"]),
+        (lambda: list(Category(pk=5).products.all()), ["product:category_id=5"]),
+        (lambda: Product(pk=5, brand_id=2).brand, ["brand:2"]),
+    ],
+)
+@pytest.mark.django_db
+def test_what_the_orm_asks_depends_on(ask, expected):
+    from tests.support.zoo.trial import recorded
+
+    schema.create_tables()
+    with recorded(DECLARED) as asked:
+        try:
+            ask()
+        except Brand.DoesNotExist:
+            pass
+
+    assert [one.dependencies for one in asked] == [names(*expected)]
+
+
+class Plain(Func):
+    template = "(SELECT MAX(id) FROM zoo_brand)"
+
+
+UNCACHEABLE = [
+    (lambda: PRODUCTS.select_for_update(), "locks"),
+    (lambda: PRODUCTS.extra(where=["1=1"]), "raw SQL"),
+    (lambda: PRODUCTS.extra(select={"x": "1"}), "extra"),
+    (lambda: PRODUCTS.extra(tables=["zoo_brand"]), "extra"),
+    (lambda: PRODUCTS.annotate(x=RawSQL("1", ())), "raw SQL"),
+    (lambda: PRODUCTS.filter(pk__in=[RawSQL("1", ())]), "raw SQL"),
+    (lambda: PRODUCTS.filter(Exists(Brand.objects.annotate(x=RawSQL("1", ())).filter(x=1))), "raw SQL"),
+    (lambda: PRODUCTS.order_by(RawSQL("1", ())), "raw SQL"),
+    (lambda: PRODUCTS.annotate(x=Case(When(RawSQL("1", ()), then=1))), "raw SQL"),
+    (lambda: PRODUCTS.union(PRODUCTS.extra(where=["1=1"])), "raw SQL"),
+    (lambda: PRODUCTS.filter(created__lt=Now()), "STRFTIME"),
+    (lambda: PRODUCTS.order_by("?"), "RAND"),
+    (lambda: PRODUCTS.annotate(x=Random()), "RAND"),
+    (lambda: PRODUCTS.annotate(x=Func(F("pk"), function="stock_of")), "stock_of"),
+]
+
+
+@pytest.mark.parametrize(("make", "reason"), UNCACHEABLE)
+def test_what_may_depend_on_more_is_not_cached(make, reason):
+    compiler = make().query.get_compiler(connection=connection)
+    sql, _ = compiler.as_sql()
+
+    assert reason.lower() in (analysis.why_not(compiler.query, sql) or "").lower()
+    assert analysis.dependencies(compiler.query, sql, lambda table: (), "sqlite") is None
+
+
+def test_tables_named_in_a_template_are_dependencies():
+    assert dependencies(PRODUCTS.annotate(x=Plain(output_field=models.IntegerField()))) == names("product", "brand")
+
+
+def test_text_is_not_refined_where_a_collation_may_find_other_rows():
+    assert dependencies(PRODUCTS.filter(name="x"), "mysql") == names("product")
+    assert dependencies(PRODUCTS.filter(name="x"), "") == names("product")
+    assert dependencies(Tag.objects.filter(pk="x"), "mysql") == names("tag")
+    assert dependencies(PRODUCTS.filter(active=True), "mysql") == names("product:active=1")
+    assert dependencies(PRODUCTS.filter(active=True), "oracle") == names("product")
+    assert dependencies(PRODUCTS.filter(pk=1), "oracle") == names("product:1")
+
+
+class LoudExact(models.lookups.Exact):
+    def process_rhs(self, compiler, connection):
+        return "1", []
+
+
+def test_a_lookup_of_a_sites_own_confines_nothing(monkeypatch):
+    with models.IntegerField.__base__.__dict__ and register(models.BooleanField, LoudExact):
+        assert dependencies(PRODUCTS.filter(active=True)) == names("product")
+
+
+def register(field, lookup):
+    from django.test.utils import register_lookup
+
+    return register_lookup(field, lookup)
+
+
+def test_a_subclass_of_query_depends_on_tables():
+    class Other(type(PRODUCTS.all().query)):
+        pass
+
+    queryset = PRODUCTS.filter(pk=1)
+    queryset.query.__class__ = Other
+
+    assert dependencies(queryset) == names("product")
+
+
+def test_a_table_with_a_schema_in_its_name_is_found_wherever_it_stands(monkeypatch):
+    monkeypatch.setattr(Brand._meta, "db_table", 'main"."zoo_brand')
+    monkeypatch.setattr(analysis._Registry, "models", None)
+    inner = PRODUCTS.filter(Exists(Brand.objects.filter(pk=1)))
+
+    assert 'main"."zoo_brand' in dependencies(inner)
+    assert 'main"."zoo_brand' in dependencies(Brand.objects.filter(pk=1))
+    monkeypatch.undo()
+    analysis._Registry.models = None
