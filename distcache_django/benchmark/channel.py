@@ -79,7 +79,7 @@ def run_worker(job: dict[str, Any], progress: TextIO, serve: Serve | None = None
     command = [sys.executable, "-m", "distcache_django.benchmark.worker"]
     with subprocess.Popen(command, stdin=subprocess.PIPE, stdout=subprocess.PIPE, text=True) as worker:
         try:
-            result = _converse(worker, job, progress, serve)
+            result = converse(worker, job, progress, serve)
         finally:
             worker.kill()
     if result is None:
@@ -87,9 +87,10 @@ def run_worker(job: dict[str, Any], progress: TextIO, serve: Serve | None = None
     return result
 
 
-def _converse(
+def converse(
     worker: subprocess.Popen[str], job: dict[str, Any], progress: TextIO, serve: Serve | None
 ) -> dict[str, Any] | None:
+    """Give a worker its job, serve its requests, and return its result; ``None`` if it ended without one."""
     assert worker.stdin is not None
     assert worker.stdout is not None
     _write(worker.stdin, job)

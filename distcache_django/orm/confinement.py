@@ -9,6 +9,7 @@ from collections.abc import Callable, Iterable, Mapping
 from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Any, Final, TypeAlias
 
+from django.db.models import BooleanField
 from django.db.models.expressions import Col
 from django.db.models.fields.related_lookups import RelatedExact, RelatedIn, RelatedIsNull
 from django.db.models.lookups import Exact, In, IntegerFieldExact, IsNull
@@ -79,7 +80,7 @@ def guards_of(query: Query, declared: Declared, vendor: str, found: Guards) -> N
     aliases: Mapping[str, BaseTable | Join] = query.alias_map
     bounds: _Bounds = {}
     if query.where.children:
-        scope = _Scope(aliases, declared, vendor, {})
+        scope = _Scope(aliases, declared, vendor)
         bounds = _of_node(query.where, scope)
         if bounds and len(aliases) > 1:
             _follow_joins(query, bounds, scope)
@@ -93,38 +94,58 @@ def guards_of(query: Query, declared: Declared, vendor: str, found: Guards) -> N
 
 @dataclass(slots=True)
 class _Scope:
-    """Be the aliases of one query, and what is known of the columns of their tables."""
+    """Be the aliases of one query, and what is known of the columns that its conditions are about."""
 
     aliases: Mapping[str, BaseTable | Join]
     declared: Declared
     vendor: str
-    keys: dict[str, str]
+    ranks: dict[tuple[str, str], int] = field(default_factory=dict)
+
+    def learn(self, table: str, column: FieldOf) -> None:
+        """Remember a column: whether it has dependencies, and how few rows are likely to share one."""
+        if (table, column.column) not in self.ranks:
+            is_own = column.model._meta.db_table == table
+            is_declared = column.column in self.declared(table)
+            self.ranks[table, column.column] = _rank(column) if is_own and (column.primary_key or is_declared) else _UNUSABLE
+
+    def rank(self, alias: str, bound: _Bound) -> tuple[int, int]:
+        """Return how good a bound is: the less the better, ``_UNUSABLE`` and more if it has no dependencies."""
+        if len(bound) > MAX_VALUES:
+            return _UNUSABLE, len(bound)
+        table = self.aliases[alias].table_name
+        return max(self._rank(table, column, value) for column, value in bound), len(bound)
+
+    def _rank(self, table: str, column: str, value: str | None) -> int:
+        rank = self.ranks.get((table, column), _UNUSABLE)
+        if value is None:  # no row is named by NULL, and it is what many rows may have
+            return _UNUSABLE if rank == _KEY else rank + 1
+        return rank
 
     def guard(self, alias: str, bounds: list[_Bound]) -> _Guard:
-        """Return the dependencies that stand for an alias, from the bound with the fewest."""
-        usable = [bound for bound in bounds if len(bound) <= MAX_VALUES and self.is_usable(alias, bound)]
-        if not usable:
+        """Return the dependencies that stand for an alias, from the best of its bounds."""
+        best = bounds[0] if len(bounds) == 1 else min(bounds, key=lambda bound: self.rank(alias, bound))
+        if self.rank(alias, best)[0] >= _UNUSABLE:
             return None
-        table, key = self.aliases[alias].table_name, self.keys.get(self.aliases[alias].table_name)
-        # Among equals the row's own: fewer writes touch it.
-        best = min(usable, key=lambda bound: (len(bound), any(column != key for column, _ in bound)))
+        table = self.aliases[alias].table_name
         return frozenset(
-            names.row(table, value) if column == key and value is not None else names.field(table, column, value)
+            names.row(table, value)
+            if self.ranks[table, column] == _KEY and value is not None
+            else names.field(table, column, value)
             for column, value in best
         )
 
-    def is_usable(self, alias: str, bound: _Bound) -> bool:
-        """Return whether each of a bound's columns has dependencies."""
-        table = self.aliases[alias].table_name
-        key, declared = self.keys.get(table), self.declared(table)
-        return all((column == key and value is not None) or column in declared for column, value in bound)
 
-    def learn(self, table: str, column: FieldOf) -> None:
-        """Remember a table's primary key when one of its columns is met."""
-        if table not in self.keys:
-            pk = column.model._meta.pk
-            own = column.model._meta.db_table == table and pk is not None
-            self.keys[table] = (getattr(pk, "column", None) or "") if own else ""
+_KEY, _UNIQUE, _OTHER, _CHOICE, _BOOLEAN, _UNUSABLE = 0, 1, 2, 4, 6, 9
+
+
+def _rank(column: FieldOf) -> int:
+    if column.primary_key:
+        return _KEY
+    if column.unique:
+        return _UNIQUE
+    if isinstance(column, BooleanField):
+        return _BOOLEAN
+    return _CHOICE if column.choices else _OTHER
 
 
 def _of_node(node: WhereNode, scope: _Scope) -> _Bounds:
@@ -183,13 +204,9 @@ def _of_branches(branches: list[_Bounds], scope: _Scope) -> _Bounds:
     """Return what confines an alias whichever of the branches holds."""
     bounds: _Bounds = {}
     for alias in set.intersection(*(set(branch) for branch in branches)):
-        chosen = [_choose(branch[alias], alias, scope) for branch in branches]
+        chosen = [min(branch[alias], key=lambda bound: scope.rank(alias, bound)) for branch in branches]
         bounds[alias] = [frozenset().union(*chosen)]
     return bounds
-
-
-def _choose(bounds: list[_Bound], alias: str, scope: _Scope) -> _Bound:
-    return min(bounds, key=lambda bound: (not scope.is_usable(alias, bound), len(bound)))
 
 
 def _follow_joins(query: Query, bounds: _Bounds, scope: _Scope) -> None:

@@ -5,15 +5,19 @@ import json
 import random
 import re
 import time
+from collections.abc import Iterator
 from dataclasses import dataclass
+from typing import Any
 from urllib.parse import urlencode
 
-from example_project.demo.ledger import PriceLedger, Promise, is_older, shown_revisions
-from example_project.demo.pages import ASYNCHRONOUS, PathFinder, Visit
-from example_project.demo.tally import Answer
+from example_project.demo.ledger import ITEMS, STOCK, Floor, Ledger, Revisions, Slot, judge
+from example_project.demo.pages import ASYNCHRONOUS, LISTS, PathFinder, Visit
+from example_project.demo.tally import Answer, SiteCounts
 
 TIMEOUT = 20.0
-_CACHED_ROWS = re.compile(r"hit=(\d+) miss=(\d+)")
+FIRST_PRICE = 1
+_PRICE = re.compile(rb'(?:data-product="(\d+)" )?data-position="(\d+)" data-revision="(\d+)"')
+_STOCK = re.compile(rb'data-stock-revision="(\d+)"')
 
 
 @dataclass(frozen=True, slots=True)
@@ -23,7 +27,7 @@ class Reply:
     status: int
     body: bytes
     cookies: str
-    cached_rows: str
+    cache: str
 
 
 class Connections:
@@ -43,8 +47,8 @@ class Connections:
             connection.request(method, path, body or None, headers)
             response = connection.getresponse()
             cookies = response.headers.get_all("Set-Cookie", [])
-            rows = response.headers.get("X-Shop-Cache", "")
-            return Reply(response.status, response.read(), "; ".join(cookies), rows)
+            cache = response.headers.get("X-Shop-Cache", "{}")
+            return Reply(response.status, response.read(), "; ".join(cookies), cache)
         except (OSError, http.client.HTTPException):
             self.close_one(port)
             raise
@@ -62,14 +66,15 @@ class Connections:
 
 
 class ShopClient:
-    """Make visits and price changes, and check what pages show. One thread uses it."""
+    """Make visits and price changes, and judge what pages show. One thread uses it."""
 
     def __init__(
-        self, connections: Connections, paths: PathFinder, ledger: PriceLedger, *, token: str, seed: int
+        self, connections: Connections, paths: PathFinder, ledger: Ledger, site: SiteCounts, *, token: str, seed: int
     ) -> None:
         self._connections = connections
         self._paths = paths
         self._ledger = ledger
+        self._site = site
         self._trust = {"X-Shop-Token": token}
         self._random = random.Random(seed)
         self._carts: dict[int, str] = {}
@@ -78,27 +83,40 @@ class ShopClient:
         """Ask for a visit's page."""
         if visit.kind == "cart":
             return self._visit_cart(visit)
-        products = self._paths.products(visit)
-        promise = self._ledger.promise(products)
+        path, is_async = self._paths.path(visit), visit.kind in ASYNCHRONOUS
+        floor, asked = self._floor(visit), time.monotonic_ns()
         started = time.perf_counter()
         try:
-            reply = self._connections.send(
-                "GET",
-                self._paths.path(visit),
-                headers=self._trust,
-                is_async=visit.kind in ASYNCHRONOUS,
-            )
+            reply = self._connections.send("GET", path, headers=self._trust, is_async=is_async)
         except (OSError, http.client.HTTPException) as error:
             return Answer(visit.kind, time.perf_counter() - started, f"{type(error).__name__}: {error}")
         seconds = time.perf_counter() - started
         if reply.status != 200:
-            return Answer(visit.kind, seconds, f"{reply.status} for {self._paths.path(visit)}")
-        return _checked(visit, seconds, reply, promise, products)
+            return Answer(visit.kind, seconds, f"{reply.status} for {path}")
+        counts = self._note(reply)
+        if floor is None:
+            return Answer(visit.kind, seconds)
+        verdict = judge(shown_revisions(reply.body, self._paths.products(visit)), floor, self._ledger, asked)
+        server = f", from process {counts['pid']}"
+        return Answer(
+            visit.kind,
+            seconds,
+            is_checked=True,
+            is_of_written=verdict.is_of_written,
+            stale=verdict.stale and verdict.stale + server,
+            suspended=verdict.suspended and verdict.suspended + server,
+        )
+
+    def _floor(self, visit: Visit) -> Floor | None:
+        """Give what is known to be committed, before the page is asked for; None where it shows nothing of that."""
+        if visit.kind in LISTS:
+            return self._ledger.floor(1, self._paths.size, [FIRST_PRICE])
+        products = self._paths.products(visit)
+        return self._ledger.floor(min(products), max(products), range(ITEMS)) if products else None
 
     def change_price(self, visit: Visit) -> Answer:
         """Change a price of the product that the visit is for."""
         product, position = self._paths.shown(visit), self._paths.position(visit)
-        before = self._ledger.promise([product])
         amount = f"{self._random.randrange(100, 50_000) / 100:.2f}"
         path = f"/api/products/{product}/prices/{position}/change/"
         started = time.perf_counter()
@@ -108,12 +126,17 @@ class ShopClient:
             message = f"{type(error).__name__}: {error}"
             return Answer("change", time.perf_counter() - started, message, is_write=True)
         seconds = time.perf_counter() - started
-        if reply.status not in {200, 202}:
+        if reply.status != 200:
             return Answer("change", seconds, f"{reply.status} for {path}", is_write=True)
-        answer = json.loads(reply.body)
-        done = bool(answer["invalidated"])
-        self._ledger.acknowledge(product, position, answer["revision"], is_invalidated=done, before=before)
-        return Answer("change", seconds, is_write=True, is_uninvalidated=not done)
+        written = {(product, position): json.loads(reply.body)["revision"]}
+        # What that process owes a node is settled in its own time, which nobody tells us.
+        self._ledger.commit(written, is_promised=self._note(reply)["warned"])
+        return Answer("change", seconds, is_write=True)
+
+    def _note(self, reply: Reply) -> dict[str, Any]:
+        counts: dict[str, Any] = json.loads(reply.cache)
+        self._site.saw(counts)
+        return counts
 
     def _visit_cart(self, visit: Visit) -> Answer:
         visitor = self._paths.shown(visit)
@@ -141,19 +164,22 @@ class ShopClient:
         return self._connections.send("POST", path, body=body, headers={**self._trust, **form, **headers})
 
 
-def _checked(visit: Visit, seconds: float, reply: Reply, promise: Promise | None, products: tuple[int, ...]) -> Answer:
-    rows = _CACHED_ROWS.match(reply.cached_rows)
-    hits, misses = (int(rows[1]), int(rows[2])) if rows else (0, 0)
-    if promise is None:
-        return Answer(visit.kind, seconds, hits=hits, misses=misses)
-    shown = shown_revisions(visit.kind, products[0], reply.body)
-    is_stale = is_older(shown, promise.invalidated)
-    return Answer(
-        visit.kind,
-        seconds,
-        hits=hits,
-        misses=misses,
-        is_checked=True,
-        is_stale=is_stale,
-        is_waiting=not is_stale and is_older(shown, promise.committed),
-    )
+def shown_revisions(body: bytes, products: tuple[int, ...]) -> Revisions:
+    """Read the revisions that a page shows; where it does not name the product, it is of the first of `products`."""
+    if body.startswith(b"{"):
+        return dict(_in_json(json.loads(body)))
+    found = {
+        (int(product or products[0]), int(position)): int(revision)
+        for product, position, revision in _PRICE.findall(body)
+    }
+    return {**found, **{(products[0], STOCK): int(revision) for revision in _STOCK.findall(body)}}
+
+
+def _in_json(answer: dict[str, Any]) -> Iterator[tuple[Slot, int]]:
+    for card in answer.get("products", ()):
+        yield from _in_json(card)
+    product = answer.get("id", answer.get("product"))
+    for price in answer.get("prices", [answer] if "revision" in answer else []):
+        yield (product, price["position"]), price["revision"]
+    if "stock_revision" in answer:
+        yield (product, STOCK), answer["stock_revision"]

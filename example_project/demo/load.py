@@ -17,7 +17,7 @@ from typing import Any
 
 from example_project.demo import traffic
 from example_project.demo.client import Connections, ShopClient
-from example_project.demo.ledger import PriceLedger
+from example_project.demo.ledger import Ledger
 from example_project.demo.pages import PathFinder, Visit
 from example_project.demo.tally import Answer, Tally
 
@@ -34,6 +34,8 @@ class Orders:
     async_port: int
     token: str
     products: int
+    ledger: str
+    columns: int
     seed: int
     clients: int
     seconds: float
@@ -134,11 +136,14 @@ def _run_client(schedule: Schedule, tally: Tally, client: ShopClient, connection
 
 
 def _start_clients(orders: Orders, schedule: Schedule, tally: Tally) -> list[threading.Thread]:
-    ledger, paths = PriceLedger(), PathFinder(orders.products)
+    paths = PathFinder(orders.products)
+    # The last column: the writers have those before it.
+    ledger = Ledger(orders.ledger, orders.products, orders.columns, orders.columns - 1)
     threads = []
     for number in range(orders.clients):
         connections = Connections(orders.sync_port, orders.async_port)
-        client = ShopClient(connections, paths, ledger, token=orders.token, seed=orders.seed + number)
+        seed = orders.seed + number
+        client = ShopClient(connections, paths, ledger, tally.site, token=orders.token, seed=seed)
         arguments = (schedule, tally, client, connections)
         threads.append(threading.Thread(target=_run_client, args=arguments, name=f"client-{number}", daemon=True))
     for thread in threads:

@@ -43,6 +43,8 @@ KINDS = (
 BY_TYPE = {number: kind for kind in KINDS for number in kind.types}
 HOME = KINDS[-1]
 SHOWING_PRICES = frozenset({"detail", "card", "compare", "prices", "price"})
+# Pages that show the first price of any products.
+LISTS = frozenset({"category", "brand", "search"})
 # Pages whose views are coroutines.
 ASYNCHRONOUS = frozenset({"card", "compare"})
 COMPARED = 4
@@ -62,7 +64,7 @@ class PathFinder:
 
     def __init__(self, products: int) -> None:
         size = plan.ShopSize(products)
-        self._products = size.products
+        self.size = self._products = size.products
         self._sizes = {
             "category": size.categories,
             "brand": size.brands,
@@ -76,8 +78,8 @@ class PathFinder:
         return 1 + (visit.number - 1) % self._sizes.get(visit.kind, self._products)
 
     def products(self, visit: Visit) -> tuple[int, ...]:
-        """Give the products whose prices the visit's page shows."""
-        if visit.kind not in SHOWING_PRICES:
+        """Give the products whose prices or stock the visit's page shows; none for a list: it may be any."""
+        if visit.kind not in {*SHOWING_PRICES, "stock"}:
             return ()
         first = self.shown(visit)
         if visit.kind != "compare":

@@ -6,26 +6,25 @@ import math
 import threading
 from array import array
 from collections import Counter
+from collections.abc import Mapping
 from dataclasses import dataclass, field
 from typing import Any
 
-KEPT_ERRORS = 10
+KEPT_SAMPLES = 10
 
 
 @dataclass(frozen=True, slots=True)
 class Answer:
-    """One request and how it ended; `error` is empty for a success."""
+    """One request and how it ended; `error` is empty for a success, `stale` and `suspended` for a page that is right."""
 
     kind: str
     seconds: float
     error: str = ""
-    hits: int = 0
-    misses: int = 0
     is_write: bool = False
-    is_uninvalidated: bool = False
     is_checked: bool = False
-    is_stale: bool = False
-    is_waiting: bool = False
+    is_of_written: bool = False
+    stale: str = ""
+    suspended: str = ""
 
 
 @dataclass(slots=True)
@@ -48,13 +47,11 @@ class PhaseTally:
         self.counts.update(
             requests=1,
             errors=bool(answer.error),
-            hits=answer.hits,
-            misses=answer.misses,
-            writes=answer.is_write,
-            uninvalidated=answer.is_uninvalidated,
-            price_reads=answer.is_checked,
-            stale=answer.is_stale,
-            waiting=answer.is_waiting,
+            http_writes=answer.is_write,
+            checked=answer.is_checked,
+            of_written=answer.is_of_written,
+            stale=bool(answer.stale),
+            suspended=bool(answer.suspended),
         )
 
     def as_json(self) -> dict[str, Any]:
@@ -70,46 +67,73 @@ class PhaseTally:
         }
 
 
-_COUNTED = (
-    "requests",
-    "errors",
-    "hits",
-    "misses",
-    "writes",
-    "uninvalidated",
-    "price_reads",
-    "stale",
-    "waiting",
-)
+_COUNTED = ("requests", "errors", "http_writes", "checked", "of_written", "stale", "suspended", "hits", "misses")
+
+
+class SiteCounts:
+    """What the site's processes have counted of their caches, as far as they have said; threads may share it."""
+
+    def __init__(self) -> None:
+        self._lock = threading.Lock()  # guards _last
+        self._last: dict[int, Mapping[str, int]] = {}
+
+    def saw(self, counts: Mapping[str, int]) -> None:
+        """Take note of what a process says of itself; of two answers the later one may come first."""
+        pid = counts["pid"]
+        with self._lock:
+            known = self._last.get(pid, {})
+            self._last[pid] = {name: max(value, known.get(name, 0)) for name, value in counts.items()}
+
+    def totals(self) -> Counter[str]:
+        """Add up what all processes have counted."""
+        with self._lock:
+            total: Counter[str] = Counter()
+            for counts in self._last.values():
+                total.update({name: value for name, value in counts.items() if name not in {"pid", "warned"}})
+            return total
 
 
 class Tally:
     """Collect answers by phase; threads may share it."""
 
     def __init__(self, phases: list[str]) -> None:
+        self.site = SiteCounts()
         self._lock = threading.Lock()  # guards what follows
         self._phases = [PhaseTally(name) for name in phases]
-        self._errors: list[str] = []
+        self._begun = -1
+        self._before: Counter[str] = Counter()
+        self._samples: dict[str, list[str]] = {"error": [], "stale": [], "suspended": []}
 
     def begin(self, phase: int, now: float) -> None:
         """End the phase before and begin this one."""
         with self._lock:
-            if phase:
-                self._phases[phase - 1].ended = now
+            self._end(now)
+            self._begun = phase
             self._phases[phase].started = now
 
     def end(self, now: float) -> None:
         """End the last phase that was begun."""
         with self._lock:
-            begun = [phase for phase in self._phases if phase.started]
-            begun[-1].ended = now
+            self._end(now)
+
+    def _end(self, now: float) -> None:
+        totals = self.site.totals()
+        if self._begun >= 0:
+            phase = self._phases[self._begun]
+            phase.ended = now
+            phase.counts["hits"] = totals["hits"] - self._before["hits"]
+            missed = (totals[name] - self._before[name] for name in ("misses", "bypasses"))
+            phase.counts["misses"] = sum(missed)
+        self._before = totals
 
     def add(self, phase: int, answer: Answer) -> None:
         """Count an answer to a request that began in a phase."""
         with self._lock:
             self._phases[phase].add(answer)
-            if answer.error and len(self._errors) < KEPT_ERRORS:
-                self._errors.append(f"{self._phases[phase].name}: {answer.kind}: {answer.error}")
+            for name, samples in self._samples.items():
+                text = getattr(answer, name)
+                if text and len(samples) < KEPT_SAMPLES:
+                    samples.append(f"{self._phases[phase].name}: {answer.kind}: {text}")
 
     @property
     def count(self) -> int:
@@ -118,7 +142,7 @@ class Tally:
             return sum(phase.counts["requests"] for phase in self._phases)
 
     def as_json(self) -> dict[str, Any]:
-        """Give the figures of all phases, of the whole, and the first errors."""
+        """Give the figures of all phases, of the whole, and the first of what was wrong."""
         with self._lock:
             everything = array("d", [value for phase in self._phases for value in phase.seconds])
             kinds = sum((phase.kinds for phase in self._phases), Counter[str]())
@@ -126,7 +150,8 @@ class Tally:
                 "phases": [phase.as_json() for phase in self._phases],
                 "overall": percentiles(everything),
                 "kinds": dict(kinds.most_common()),
-                "error_samples": list(self._errors),
+                "site": dict(self.site.totals()),
+                **{f"{name}_samples": list(samples) for name, samples in self._samples.items()},
             }
 
 

@@ -12,10 +12,8 @@ import threading
 import time
 from collections import Counter
 from collections.abc import Callable, Iterator
-from contextlib import contextmanager
 from dataclasses import dataclass
 from decimal import Decimal
-from itertools import islice
 from pathlib import Path
 from typing import Any
 
@@ -70,6 +68,8 @@ class Writer:
         self._random = random.Random(f"{orders.seed}:writer:{orders.column}")
         self._sql = Path(__file__).with_name("reprice.sql").read_text()
         self._written: Revisions = {}
+        self._unwarned = 0
+        self._position = 1
         self.counts: Counter[str] = Counter()
         self.errors: list[str] = []
 
@@ -79,7 +79,8 @@ class Writer:
         due = time.monotonic()
         while not self._stop.wait(max(0.0, due - time.monotonic())):
             due = max(due, time.monotonic() - 1) + 1 / self._orders.per_second
-            kind, product = next(chosen)
+            kind, product, position = next(chosen)
+            self._position = position
             try:
                 self._write(kind, product)
             except Exception as error:  # noqa: BLE001 (counted, and the report fails)
@@ -87,31 +88,36 @@ class Writer:
                 self.errors[KEPT_ERRORS - 1 :] = []
                 self.errors.append(f"{kind}: {type(error).__name__}: {error}")
 
-    def _choices(self) -> Iterator[tuple[str, int]]:
-        """Give kinds of writes, and products; those that are wanted much are written much."""
+    def _choices(self) -> Iterator[tuple[str, int, int]]:
+        """Give kinds of writes, products and positions; those that are wanted much are written much."""
         paths = PathFinder(self._orders.products)
         kinds, shares = list(MIX), list(MIX.values())
         for visit in traffic.drawn(self._random.randrange(2**32)):
             if visit.kind in SHOWING_PRICES:
-                yield self._random.choices(kinds, shares)[0], paths.shown(visit)
+                yield self._random.choices(kinds, shares)[0], paths.shown(visit), paths.position(visit)
 
     def _write(self, kind: str, product: int) -> None:
-        unwarned = self._freshness.counts()["mark_failures"]
+        self._unwarned = self._freshness.counts()["mark_failures"]
+        getattr(self, f"_write_{kind}")(product)
+        self.note()  # what was written in autocommit
+        self.counts[kind] += 1
+        # A node is used again, and so called up, when it has been told all that it missed.
+        if all(member.is_up for member in self._freshness.runtime.cluster.members().values()):
+            self._ledger.settle()
 
-        def note() -> None:
-            is_promised = self._freshness.counts()["mark_failures"] == unwarned
+    def note(self) -> None:
+        """Put what was written into the ledger; to be called when COMMIT has returned."""
+        if self._written:
+            is_promised = self._freshness.counts()["mark_failures"] == self._unwarned
             self._ledger.commit(self._written, is_promised=is_promised)
             self.counts["rows"] += len(self._written)
             self.counts["unwarned"] += not is_promised
-            self._written = {}
+        self._written = {}
 
-        with _called_after_commit(note):
-            getattr(self, f"_write_{kind}")(product)
-        if self._written:  # it was written in autocommit
-            note()
-        self.counts[kind] += 1
-        if all(member.is_up for member in self._freshness.runtime.cluster.members().values()):
-            self._ledger.settle()
+    def report(self) -> dict[str, Any]:
+        """Say what was done."""
+        cache = self._freshness.counts()
+        return {"pid": os.getpid(), "counts": dict(self.counts), "cache": cache, "error_samples": self.errors}
 
     def _amount(self) -> Decimal:
         return Decimal(self._random.randrange(100, 50_000)) / 100
@@ -121,7 +127,7 @@ class Writer:
     def _write_price(self, product: int) -> None:
         """Save an instance."""
         with transaction.atomic():
-            price = self._random.choice(self._prices.select_for_update().filter(product=product).order_by("position"))
+            price = self._prices.select_for_update().get(product=product, position=self._position)
             price.amount = self._amount()
             price.save()
             self._written = {(product, price.position): price.revision}
@@ -149,7 +155,7 @@ class Writer:
         with transaction.atomic():
             found = self._prices.filter(product__in=products, position=1)
             # In one order, so that writers of the same rows wait for each other and never deadlock.
-            keys = list(found.select_for_update().order_by("product").values_list("pk", flat=True))
+            keys = list(found.select_for_update().order_by("product_id").values_list("pk", flat=True))
             self._prices.filter(pk__in=keys).update(amount=F("amount") * factor, revision=F("revision") + 1)
             rows = self._prices.filter(pk__in=keys).values_list("product_id", "revision")
             self._written = {(product, 1): revision for product, revision in rows}
@@ -192,27 +198,16 @@ class Writer:
             raise AssertionError("a transaction does not see its own write")
 
 
-@contextmanager
-def _called_after_commit(note: Callable[[], None]) -> Iterator[None]:
-    """Have a function called when COMMIT has returned from the database, before the cache hears of that."""
-    _notes.append(note)
-    try:
-        yield
-    finally:
-        _notes.pop()
+def call_after_commits(call: Callable[[], None]) -> None:
+    """Wrap Django's own COMMIT, below what the cache wraps, so that the ledger knows of it before the cache does.
 
-
-_notes: list[Callable[[], None]] = []
-
-
-def _note_commits() -> None:
-    """Wrap Django's own COMMIT, below what the cache wraps: connections that are opened later take it up."""
+    Connections that are opened later take it up.
+    """
     commit = BaseDatabaseWrapper._commit
 
     def _commit(self: BaseDatabaseWrapper) -> None:
         commit(self)
-        for note in islice(_notes, 1):
-            note()
+        call()
 
     BaseDatabaseWrapper._commit = _commit  # type: ignore[method-assign]
 
@@ -220,15 +215,13 @@ def _note_commits() -> None:
 def main() -> int:
     """Write what the orders say and report it."""
     orders = Orders(**json.loads(sys.stdin.readline()))
-    _note_commits()
     django.setup()
     stop = threading.Event()
     threading.Thread(target=lambda: (sys.stdin.read(), stop.set()), name="orders", daemon=True).start()
     writer = Writer(orders, Ledger(orders.ledger, orders.products, orders.columns, orders.column), stop)
+    call_after_commits(writer.note)
     writer.run()
-    counted = writer._freshness.counts()
-    result = {"pid": os.getpid(), "counts": dict(writer.counts), "cache": counted, "error_samples": writer.errors}
-    sys.stdout.write(json.dumps(result) + "\n")
+    sys.stdout.write(json.dumps(writer.report()) + "\n")
     return 0
 
 

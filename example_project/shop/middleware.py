@@ -51,14 +51,14 @@ def report_cost(get_response: Callable[[HttpRequest], Any]) -> Callable[[HttpReq
 
         async def areport(request: HttpRequest) -> HttpResponse:
             with _counting() as queries:
-                before = _owed(request)
+                before = _unwarned(request)
                 return _marked(request, await get_response(request), queries, before)
 
         return areport
 
     def report(request: HttpRequest) -> HttpResponse:
         with _counting() as queries:
-            before = _owed(request)
+            before = _unwarned(request)
             return _marked(request, get_response(request), queries, before)
 
     return report
@@ -74,16 +74,16 @@ def _counting() -> Iterator[_Queries]:
         _current.reset(token)
 
 
-def _owed(request: HttpRequest) -> int:
-    return freshness().counts().get("owed", 0) if request.method == "POST" else 0
+def _unwarned(request: HttpRequest) -> int:
+    return freshness().counts().get("mark_failures", 0) if request.method == "POST" else 0
 
 
-def _marked(request: HttpRequest, response: HttpResponse, queries: _Queries, owed_before: int) -> HttpResponse:
+def _marked(request: HttpRequest, response: HttpResponse, queries: _Queries, unwarned_before: int) -> HttpResponse:
     response["X-Shop-Queries"] = str(queries.count)
     if has_token(request):
         counts = freshness().counts()
-        # Whether a node that is away has not heard of what this request wrote. Of two requests at once in one process
-        # either may be to blame, so both are.
-        owes = request.method == "POST" and counts.get("owed", 0) > owed_before
-        response["X-Shop-Cache"] = json.dumps({"pid": os.getpid(), "owes": owes, **counts})
+        # Whether a commit of this request went ahead without a node that is away. Of two requests at once in one
+        # process either may have made it, so it is said of both.
+        is_warned = request.method != "POST" or counts.get("mark_failures", 0) == unwarned_before
+        response["X-Shop-Cache"] = json.dumps({"pid": os.getpid(), "warned": is_warned, **counts})
     return response

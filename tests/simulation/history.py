@@ -100,20 +100,19 @@ def clear(world: World) -> None:
 
 #: What can go wrong, and how often, where a history has it. Each has about half of them.
 FAULTS: dict[Callable[[World], None], float] = {
-    leap: 0.6,
-    day: 0.1,
-    crash: 0.5,
-    snapshot: 0.5,
-    flush: 0.3,
-    evict: 1.0,
-    forget_fence: 0.4,
-    cut: 0.6,
-    kill: 0.3,
-    fill_up: 0.3,
-    late: 1.0,
-    replace: 0.3,
-    overflow: 0.1,
-    clear: 0.2,
+    day: 0.2,
+    crash: 1.0,
+    snapshot: 1.0,
+    flush: 0.5,
+    evict: 2.0,
+    forget_fence: 0.5,
+    cut: 1.0,
+    kill: 0.5,
+    fill_up: 0.5,
+    late: 2.0,
+    replace: 0.5,
+    overflow: 0.3,
+    clear: 0.3,
 }
 
 
@@ -138,12 +137,12 @@ class History:
         self.weights: list[float] = []
         self.answers = world.random.sample(list(ANSWERS), world.random.choice([1, 1, 2, 3]))
         self.rows = sorted({row for answer in self.answers for row in ANSWERS[answer]})
-        chosen = [fault for fault in FAULTS if world.random.random() < 0.3]
-        self.faults = {mend: 1.5, **{fault: FAULTS[fault] for fault in chosen}}
+        chosen = world.random.sample(list(FAULTS), world.random.choice([0, 1, 1, 2, 4, 7]))
+        self.faults = {mend: 1.0, leap: 1.0, **{fault: FAULTS[fault] for fault in chosen}}
         self.trouble = world.random.choice([0.02, 0.06, 0.15])
         self.writers = world.random.choice([0.05, 0.1, 0.2, 0.4])
         self.burst = world.random.choice([1, 6, 20])
-        self.pace = world.random.choice([0.01, 0.05, 0.2])
+        self.pace = world.random.choice([0.002, 0.01, 0.05])
         world.loss = world.random.choice([0.0, 0.0, 0.05, 0.15])
         world.raises = world.random.random() < 0.5
 

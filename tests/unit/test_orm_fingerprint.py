@@ -17,7 +17,8 @@ from django.core.exceptions import EmptyResultSet, FieldError
 from django.db import NotSupportedError, connection, models
 from django.test.utils import isolate_apps
 from django.utils.safestring import mark_safe
-from hypothesis import given, settings
+from hypothesis import given
+from hypothesis import settings as checked
 from hypothesis import strategies as st
 from psycopg.types.json import Jsonb
 from psycopg.types.numeric import Int2, Int4
@@ -83,7 +84,7 @@ def shape(value):
     return (type(value).__name__, repr(value), getattr(value, "fold", None))
 
 
-@settings(max_examples=300, deadline=None, print_blob=True, database=None)
+@checked(max_examples=300, deadline=None, print_blob=True, database=None)
 @given(PARAMS, PARAMS, st.sampled_from(["a", "b"]), st.sampled_from(["a", "b"]))
 def test_keys_are_equal_exactly_where_queries_are(params, others, sql, other_sql):
     same = sql == other_sql and shape(params) == shape(others)

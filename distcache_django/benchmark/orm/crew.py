@@ -13,7 +13,7 @@ from collections.abc import Callable, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from typing import Any, Protocol, TextIO
 
-from distcache_django.benchmark.channel import WorkerFailed, _converse
+from distcache_django.benchmark.channel import WorkerFailed, converse
 
 __all__ = ["Host", "Meeting", "Turns", "run_crew"]
 
@@ -117,7 +117,7 @@ def _run(number: int, job: dict[str, Any], progress: TextIO, host: Host) -> dict
     command = [sys.executable, "-m", _COMMAND]
     with subprocess.Popen(command, stdin=subprocess.PIPE, stdout=subprocess.PIPE, text=True) as worker:
         try:
-            result = _converse(worker, job, progress, lambda action, given: host.serve(number, action, given))
+            result = converse(worker, job, progress, lambda action, given: host.serve(number, action, given))
             if result is None:
                 raise WorkerFailed(f"{job['subject']}: a process of the load ended without a result; it says why above")
         except BaseException:

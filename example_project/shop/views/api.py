@@ -25,8 +25,7 @@ def availability(request: HttpRequest, pk: int, position: int) -> HttpResponse:
 @require_safe
 def stock(request: HttpRequest, pk: int) -> HttpResponse:
     """Tell how many pieces of a product are there."""
-    inventory = get_object_or_404(Inventory, product=pk)
-    return JsonResponse({"product": pk, "stock": inventory.quantity, "stock_revision": inventory.revision})
+    return JsonResponse({"product": pk, **_stock(get_object_or_404(Inventory, product=pk))})
 
 
 @cached_view(catalogue.TIMEOUT)
@@ -76,6 +75,11 @@ def _price(price: Price) -> dict[str, Any]:
     }
 
 
+def _stock(inventory: Inventory | None) -> dict[str, Any]:
+    return {"stock": inventory.quantity, "stock_revision": inventory.revision} if inventory else {"stock": 0}
+
+
 def _card(product: Product) -> dict[str, Any]:
-    shown = {"id": product.pk, "name": product.name, "brand": product.brand.name, "stock": product.stock}
-    return {**shown, "prices": [_price(price) for price in product.prices.all()]}
+    shown = {"id": product.pk, "name": product.name, "brand": product.brand.name}
+    stock = _stock(getattr(product, "inventory", None))
+    return {**shown, **stock, "prices": [_price(price) for price in product.prices.all()]}

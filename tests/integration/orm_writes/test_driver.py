@@ -32,9 +32,10 @@ def test_copy_is_reported_when_it_ends(recorder: Recorder, database: str) -> Non
 
 
 def test_copy_is_reported_where_queries_are_logged_too(recorder: Recorder, database: str) -> None:
-    with CaptureQueriesContext(connection) as queries:
-        with connection.cursor() as cursor, cursor.copy("COPY zoo_brand (id, name) FROM STDIN") as copy:
-            copy.write_row((61, "x"))
+    copying = "COPY zoo_brand (id, name) FROM STDIN"
+
+    with CaptureQueriesContext(connection) as queries, connection.cursor() as cursor, cursor.copy(copying) as copy:
+        copy.write_row((61, "x"))
 
     assert told(recorder) == BRANDS
     assert [query["sql"][:4] for query in queries] == ["COPY"]
