@@ -13,6 +13,7 @@ import secrets
 import time
 import weakref
 from collections.abc import Awaitable, Callable, Collection, Sequence
+from dataclasses import replace
 from functools import lru_cache, partial
 from typing import Any, NamedTuple, TypeVar
 
@@ -20,6 +21,7 @@ from django.conf import settings as django_settings
 from django.core.cache.backends.base import get_key_func
 from django.core.signals import setting_changed
 
+from distcache_django.codec.plugins import PICKLE
 from distcache_django.conf import DistcacheSettings, load_settings
 from distcache_django.conf.distcache import is_distributed
 from distcache_django.core.effects import Load, Op, Pause
@@ -75,7 +77,8 @@ class Freshness:
         self.tallies = Tallies()
         self.full_key = full_key
         self._cluster = runtime.cluster
-        self._codec = runtime.codec
+        # Rows hold decimals, dates and UUIDs, which must come back as such: other serializers may change them.
+        self._codec = replace(runtime.codec, serializer=PICKLE)
         endpoints = runtime.cluster.endpoints
         for endpoint in endpoints.values():
             endpoint.greets = True
@@ -250,16 +253,23 @@ class Freshness:
         if wanted.learning is not None:
             wanted.learning.prime(versions)
         value = yield Load(wanted.load)
-        payload: bytes | None = self.encode(value)
+        payload = self._encoded(wanted.key, value)
         ttl_ms = max(1, round(wanted.timeout * 1000 * (1 - random.random() * self.settings.ttl_jitter)))
         if wanted.learning is not None:
             place = yield from wanted.learning.place()
-            if place is not None:
+            if place is not None and payload is not None:
                 yield from self._versions.fill(place[0], payload, place[1], ttl_ms, None)
             payload = None
         _, lease = held.pop()
         yield from self._versions.fill(wanted.key, payload, versions, ttl_ms, lease)
         return value
+
+    def _encoded(self, key: str, value: Any) -> bytes | None:
+        try:
+            return self.encode(value)
+        except Exception as error:  # noqa: BLE001 - whatever a serializer raises: the answer is right all the same
+            logger.warning("the answer %r cannot be stored: %s: %s", key, type(error).__name__, error)
+            return None
 
     def encode(self, value: Any) -> bytes:
         """Return the stored form of a value."""

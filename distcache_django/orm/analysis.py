@@ -30,6 +30,7 @@ from django.db.models.sql import AggregateQuery, Query
 from distcache_django.freshness import dependencies as names
 from distcache_django.orm import sql as sqltext
 from distcache_django.orm.confinement import Declared, Guards, guards_of
+from distcache_django.orm.profiles import untracked_tables
 from distcache_django.orm.suspicion import suspicion
 from distcache_django.orm.values import NotCanonical, canonical, canonical_exact, canonical_from_db, is_refinable, spell
 
@@ -43,7 +44,6 @@ __all__ = [
     "spell",
     "why_not",
 ]
-
 
 
 def dependencies(query: Query, sql: str, declared: Declared, vendor: str = "") -> frozenset[str] | None:
@@ -72,13 +72,19 @@ def dependencies(query: Query, sql: str, declared: Declared, vendor: str = "") -
                 found.add(names.table(table))
     # What the query certainly reads, and its text names in a way that is not known.
     found.update(names.table(table) for table in guards.used if table not in named)
-    return frozenset(found)
+    return None if named & untracked_tables() else frozenset(found)
 
 
 def why_not(query: Query, sql: str) -> str | None:
     """Return why the answer of a query must not be cached, in words for a developer; ``None`` if it may be."""
     reading = sqltext.reading(sql)
-    return reading.doubt or suspicion(query) or (None if reading.tables else "it reads no table")
+    untracked = {table for name in reading.tables for table in _tables_named(name)} & untracked_tables()
+    return (
+        reading.doubt
+        or suspicion(query)
+        or (f"writes of {', '.join(sorted(untracked))} are not tracked" if untracked else None)
+        or (None if reading.tables else "it reads no table")
+    )
 
 
 def _guards(query: Query, reading: sqltext.Reading, declared: Declared, vendor: str) -> Guards:

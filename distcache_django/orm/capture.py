@@ -18,8 +18,7 @@ A statement of a compiler is known to the wrapper of ``rawsql`` by the identity 
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator, Mapping, Sequence
-from contextlib import contextmanager
+from collections.abc import Callable, Mapping, Sequence
 from contextvars import ContextVar
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any, cast
@@ -30,6 +29,7 @@ if TYPE_CHECKING:
     from django.db.backends.base.base import BaseDatabaseWrapper
 
 __all__ = [
+    "READING",
     "Abilities",
     "Statement",
     "abilities_of",
@@ -127,22 +127,43 @@ class Statement:
         self.rows = [*(self.rows or ()), *rows]
 
 
-_current: ContextVar[Statement | None] = ContextVar("distcache_statement", default=None)
+class _Reading:
+    """Be a read of a compiler, whose text need not be looked at: so long as it is one, that is."""
+
+    __slots__ = ()
+
+    def owns(self, sql: object, connection: BaseDatabaseWrapper) -> bool:
+        return type(sql) is str and sql.startswith(("SELECT", "(SELECT"))
+
+    def run(self, execute: Callable[..., Any], sql: Any, params: Any, many: bool, context: Mapping[str, Any]) -> Any:
+        return execute(sql, params, many, context)
 
 
-def current_statement() -> Statement | None:
-    """Return the statement whose write is being reported, if any, in this thread or task."""
+READING = _Reading()
+
+_current: ContextVar[Statement | _Reading | None] = ContextVar("distcache_statement", default=None)
+
+
+def current_statement() -> Statement | _Reading | None:
+    """Return the statement that a compiler is executing, if any, in this thread or task."""
     return _current.get()
 
 
-@contextmanager
-def executing(statement: Statement) -> Iterator[None]:
-    """Let ``statement`` be current in this block."""
-    token = _current.set(statement)
-    try:
-        yield
-    finally:
-        _current.reset(token)
+class executing:  # noqa: N801 - reads like a function, and costs a third of a generator's context manager
+    """Let a statement be current in this block."""
+
+    __slots__ = ("_statement", "_token")
+
+    def __init__(self, statement: Statement | _Reading) -> None:
+        self._statement = statement
+
+    def __enter__(self) -> None:
+        """Let it be current."""
+        self._token = _current.set(self._statement)
+
+    def __exit__(self, *_: object) -> None:
+        """Let what was current before be so again."""
+        _current.reset(self._token)
 
 
 def returning(connection: BaseDatabaseWrapper, target: Target, *, with_old: bool) -> str:

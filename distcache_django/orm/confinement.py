@@ -103,10 +103,11 @@ class _Scope:
 
     def learn(self, table: str, column: FieldOf) -> None:
         """Remember a column: whether it has dependencies, and how few rows are likely to share one."""
-        if (table, column.column) not in self.ranks:
+        name = str(column.column)
+        if (table, name) not in self.ranks:
             is_own = column.model._meta.db_table == table
-            is_declared = column.column in self.declared(table)
-            self.ranks[table, column.column] = _rank(column) if is_own and (column.primary_key or is_declared) else _UNUSABLE
+            is_usable = is_own and (column.primary_key or name in self.declared(table))
+            self.ranks[table, name] = _rank(column) if is_usable else _UNUSABLE
 
     def rank(self, alias: str, bound: _Bound) -> tuple[int, int]:
         """Return how good a bound is: the less the better, ``_UNUSABLE`` and more if it has no dependencies."""
@@ -127,12 +128,12 @@ class _Scope:
         if self.rank(alias, best)[0] >= _UNUSABLE:
             return None
         table = self.aliases[alias].table_name
-        return frozenset(
-            names.row(table, value)
-            if self.ranks[table, column] == _KEY and value is not None
-            else names.field(table, column, value)
-            for column, value in best
-        )
+        return frozenset(self._name(table, column, value) for column, value in best)
+
+    def _name(self, table: str, column: str, value: str | None) -> str:
+        if value is not None and self.ranks[table, column] == _KEY:
+            return names.row(table, value)
+        return names.field(table, column, value)
 
 
 _KEY, _UNIQUE, _OTHER, _CHOICE, _BOOLEAN, _UNUSABLE = 0, 1, 2, 4, 6, 9
@@ -184,9 +185,10 @@ def _of_child(child: Any, scope: _Scope) -> _Bounds:
 
 
 def _of_lookup(lookup: Any, kind: type, target: FieldOf, source: BaseTable | Join) -> _Bound | None:
+    column = str(target.column)
     if kind in _IS_NULL:
         is_null = lookup.rhs is True and source.join_type != LOUTER
-        return frozenset({(target.column, None)}) if is_null else None
+        return frozenset({(column, None)}) if is_null else None
     values = [lookup.rhs] if kind in _EXACT else lookup.rhs
     if not isinstance(values, (list, tuple, set, frozenset)):
         return None
@@ -196,7 +198,7 @@ def _of_lookup(lookup: Any, kind: type, target: FieldOf, source: BaseTable | Joi
             spelling = canonical_exact(target, value)
             if spelling is None:
                 return None
-            atoms.add((target.column, spelling))
+            atoms.add((column, spelling))
     return frozenset(atoms) or None
 
 
@@ -211,7 +213,7 @@ def _of_branches(branches: list[_Bounds], scope: _Scope) -> _Bounds:
 
 def _follow_joins(query: Query, bounds: _Bounds, scope: _Scope) -> None:
     """Carry bounds over the equalities of joins: first to the outer sides, then, from there too, to the inner ones."""
-    joins = [join for join in query.alias_map.values() if type(join) is Join]
+    joins: list[Any] = [join for join in query.alias_map.values() if type(join) is Join]
     for join in reversed(joins):
         if query.alias_refcount.get(join.table_alias) and join.table_alias in bounds:
             pairs = [(inner, outer) for outer, inner in _joined_fields(join)]
@@ -221,8 +223,9 @@ def _follow_joins(query: Query, bounds: _Bounds, scope: _Scope) -> None:
             _carry(bounds, scope, join.parent_alias, join.table_alias, _joined_fields(join))
 
 
-def _joined_fields(join: Join) -> tuple[tuple[FieldOf, FieldOf], ...]:
-    return join.join_fields or ()  # a foreign object of before Django 5 names columns only
+def _joined_fields(join: Any) -> tuple[tuple[FieldOf, FieldOf], ...]:
+    fields: tuple[tuple[FieldOf, FieldOf], ...] = join.join_fields
+    return fields or ()  # none where a foreign object names columns, as it did before Django 5
 
 
 def _carry(bounds: _Bounds, scope: _Scope, source: str, target: str, pairs: Iterable[tuple[FieldOf, FieldOf]]) -> None:
@@ -231,7 +234,7 @@ def _carry(bounds: _Bounds, scope: _Scope, source: str, target: str, pairs: Iter
             continue
         scope.learn(scope.aliases[target].table_name, there)
         for bound in tuple(bounds[source]):
-            carried = _renamed(bound, here.column, there.column)
+            carried = _renamed(bound, str(here.column), str(there.column))
             if carried and carried not in bounds.setdefault(target, []):
                 bounds[target].append(carried)
 

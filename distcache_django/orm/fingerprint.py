@@ -16,7 +16,7 @@ import uuid
 from collections.abc import Callable, Iterable, Sequence
 from enum import Enum
 from hashlib import blake2b
-from typing import TYPE_CHECKING, Any, Final
+from typing import TYPE_CHECKING, Any, Final, cast
 
 from django.apps import apps
 from django.conf import settings
@@ -107,7 +107,7 @@ def _lines(model: type[models.Model]) -> list[str]:
         shape = [(name, repr(getattr(field, name, None))) for name in _SHAPE]
         lines.append(repr((owner.db_table, kind.__module__, kind.__qualname__, field.get_internal_type(), shape)))
         if field.remote_field is not None:
-            target = field.target_field
+            target: Any = cast("Any", field).target_field
             lines.append(repr((target.model._meta.db_table, target.column, target.get_internal_type())))
     return lines
 

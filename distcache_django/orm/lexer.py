@@ -1,9 +1,9 @@
 r"""Cut SQL text into tokens, in each way that a database could.
 
 Databases disagree about a few characters: whether a backslash escapes a quote, whether ``#`` or ``--`` without a
-space starts a comment, whether comments nest, what ``$$`` and ``[`` mean. A text in which none of them occurs has one reading;
-another has several, and who asks what a statement reads or writes takes them all. A reading in which a quote or a
-comment is never closed is not what the database read, which would have refused it.
+space starts a comment, whether comments nest, what ``$$`` and ``[`` mean. A text in which none of them occurs has one
+reading; another has several, and who asks what a statement reads or writes takes them all. A reading in which a quote
+or a comment is never closed is not what the database read, which would have refused it.
 """
 
 from __future__ import annotations

@@ -123,7 +123,8 @@ def _named_profile(model: type[Model]) -> Profile | None:
         return None
     given = {name.lower(): profile for name, profile in load_settings().models.items()}
     for name in _names(model):
-        if name in given:
+        # A pattern does not mean views of the database, whose rows change with other tables.
+        if name in given and (model._meta.managed or "*" not in name):
             return _make(given[name])
     return None
 

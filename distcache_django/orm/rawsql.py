@@ -34,6 +34,7 @@ __all__ = ["install", "observe"]
 _LONGEST_REMEMBERED = 4096
 # The drivers' methods that Django hands out as they are; each takes the statement first.
 _DRIVER_METHODS = ("copy", "executescript", "stream")
+_installed = False
 _NOTHING: AbstractContextManager[None] = nullcontext()
 
 
@@ -50,11 +51,13 @@ _HARMLESS = Effect(frozenset(), chooses_isolation=False, ends_transaction=False)
 
 def install() -> None:
     """See the statements of every connection of this process, open or yet to be opened; harmless when repeated."""
+    global _installed  # noqa: PLW0603 - Django's classes are the process's too
     connection_created.connect(_on_connection, dispatch_uid="distcache_django.orm.rawsql")
     for connection in connections.all(initialized_only=True):
         _watch(connection)
     _watch_driver_methods(utils.CursorWrapper)
-    if not getattr(utils.CursorWrapper.callproc, "_distcache_patched", False):
+    if not _installed:
+        _installed = True
         utils.CursorWrapper.callproc = _reporting_callproc(utils.CursorWrapper.callproc)  # type: ignore[method-assign]
 
 
@@ -210,5 +213,4 @@ def _reporting_callproc(original: Callable[..., Any]) -> Callable[..., Any]:
         with _reporting(self.db, Effect(None, chooses_isolation=False, ends_transaction=False)):
             return original(self, *args, **kwargs)
 
-    callproc._distcache_patched = True  # type: ignore[attr-defined]  # so that installing again changes nothing
     return callproc

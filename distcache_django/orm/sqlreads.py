@@ -11,7 +11,7 @@ from collections import Counter
 from collections.abc import Mapping
 from dataclasses import dataclass, field
 
-from distcache_django.orm.lexer import NAME, PLACEHOLDER, STRING, VARIABLE, WORD, Token, readings
+from distcache_django.orm.lexer import NAME, PLACEHOLDER, STRING, SYMBOL, VARIABLE, WORD, Token, readings
 from distcache_django.orm.sqlnames import NOT_FUNCTIONS, VOLATILE_WORDS, is_pure
 
 __all__ = ["Reading", "name_at", "read_tokens", "reading_of"]
@@ -136,18 +136,23 @@ def _take(scan: _Scan, tokens: list[Token], index: int) -> None:
     token = tokens[index]
     if token.kind == WORD:
         _take_word(scan, tokens, index)
-    elif token.text == "(":
-        _open(scan, tokens, index)
-    elif token.text == ")":
-        if len(scan.frames) > 1:
-            scan.frames.pop()
-    elif token.text == ",":
-        scan.frames[-1].is_next = scan.frames[-1].is_from
-    elif token.text == "::":
-        _check_cast(scan, tokens, index)
     elif token.kind == VARIABLE:
         scan.doubts.append("it reads a variable of the session")
-    elif token.text == ";" and index + 1 < len(tokens):
+    elif token.kind == SYMBOL:
+        _take_symbol(scan, tokens, index)
+
+
+def _take_symbol(scan: _Scan, tokens: list[Token], index: int) -> None:
+    symbol = tokens[index].text
+    if symbol == "(":
+        _open(scan, tokens, index)
+    elif symbol == ")":
+        del scan.frames[max(1, len(scan.frames) - 1) :]  # the text's own frame stays, whatever is closed
+    elif symbol == ",":
+        scan.frames[-1].is_next = scan.frames[-1].is_from
+    elif symbol == "::":
+        _check_cast(scan, tokens, index)
+    elif symbol == ";" and index + 1 < len(tokens):
         scan.doubts.append("it is several statements")
 
 
@@ -160,9 +165,9 @@ def _open(scan: _Scan, tokens: list[Token], index: int) -> None:
     before, function = _at(tokens, index - 1), ""
     if before.kind in {WORD, NAME} and not _is_type_or_alias(tokens, index - 1):
         function = before.text.upper()
-        if before.kind == NAME or function not in NOT_FUNCTIONS:
-            if not (is_pure(function) or _is_of_column(function, tokens, index)) or before.kind == NAME:
-                scan.doubts.append(f"it calls {before.text}(), which may depend on more than its arguments")
+        is_known = function in NOT_FUNCTIONS or is_pure(function) or _is_of_column(function, tokens, index)
+        if before.kind == NAME or not is_known:
+            scan.doubts.append(f"it calls {before.text}(), which may depend on more than its arguments")
     scan.frames.append(_Frame(function))
 
 

@@ -6,7 +6,7 @@ beside it need not confine anything.
 
 from __future__ import annotations
 
-from typing import Any, Final
+from typing import Any, Final, cast
 
 from django.db.models.expressions import Col, RawSQL, Value
 from django.db.models.lookups import Lookup
@@ -23,8 +23,6 @@ _MAX_VISITED: Final = 10_000
 
 def suspicion(query: Query) -> str | None:
     """Return why a query must not be cached whatever its text says, ``None`` if nothing is found."""
-    if not isinstance(query, Query):
-        return "it is no query of the ORM"
     if query.select_for_update:
         return "it locks rows"
     if query.explain_info is not None:
@@ -41,10 +39,15 @@ def suspicion(query: Query) -> str | None:
 
 def _in_expressions(query: Query) -> str | None:
     pending: list[Any] = []
-    if _is_plain(query.where) and not (query.annotations or query.order_by or query._filtered_relations):
+    if _is_plain(query.where) and not (query.annotations or query.order_by or _filtered_relations(query)):
         return None if all(type(column) is Col for column in query.select) else _search([*query.select])
     _push_query(query, pending)
     return _search(pending)
+
+
+def _filtered_relations(query: Query) -> dict[str, Any]:
+    relations: dict[str, Any] = cast("Any", query)._filtered_relations
+    return relations
 
 
 def _is_plain(where: WhereNode) -> bool:
@@ -86,7 +89,7 @@ def _push_query(query: Query, pending: list[Any]) -> None:
     pending += query.annotations.values()
     pending += query.order_by
     pending += query.combined_queries
-    pending += query._filtered_relations.values()
+    pending += _filtered_relations(query).values()
 
 
 def _push(node: Any, pending: list[Any]) -> None:

@@ -50,17 +50,16 @@ class NotCanonical(ValueError):
 def canonical(field: FieldOf, value: Any) -> str:
     """Return the spelling of a value as Python code gives it to a field, prepared or not: ``"3"``, say, or 3.
 
-    :raises NotCanonical: if the value is ``None``, an expression, or none that the field can hold.
+    :raises NotCanonical: if the value is ``None``, an expression, or none that the field can hold, or if the field is
+        not refinable.
     """
-    spelled = canonical_exact(field, value)
-    if spelled is not None:
-        return spelled
-    if value is None or hasattr(value, "resolve_expression"):
-        raise NotCanonical("the value is NULL or known to the database only")
     kind = _kind_of(field)
+    if kind is None or value is None or hasattr(value, "resolve_expression"):
+        raise NotCanonical("the value is NULL, known to the database only, or of a field whose values have no spelling")
+    if type(value) is kind.type:
+        return spell(value)
     try:
-        prepared = _target(field).get_prep_value(value)
-        return spell(prepared if kind is None else kind.read(prepared))
+        return spell(kind.read(_target(field).get_prep_value(value)))
     except (TypeError, ValueError, ArithmeticError, ValidationError) as error:
         raise NotCanonical("the value is none of the field's") from error
 
@@ -68,15 +67,17 @@ def canonical(field: FieldOf, value: Any) -> str:
 def canonical_from_db(field: FieldOf, raw: Any) -> str:
     """Return the spelling of a value that is not ``None``, as a database driver returns it for a field.
 
-    What the field could not have stored has one as well: no value that a query names is equal to it.
+    :raises NotCanonical: if the field is not refinable, or could not have stored such a value.
     """
     kind = _kind_of(field)
-    if kind is None or type(raw) is kind.type:
+    if kind is None:
+        raise NotCanonical("values of the field have no spelling")
+    if type(raw) is kind.type:
         return spell(raw)
     try:
         return spell(kind.read(raw))
-    except (TypeError, ValueError, ArithmeticError):
-        return spell(raw)
+    except (TypeError, ValueError, ArithmeticError) as error:
+        raise NotCanonical("the database holds what the field could not have stored") from error
 
 
 def canonical_exact(field: FieldOf, value: Any) -> str | None:
@@ -114,7 +115,7 @@ def _spell_text(value: str) -> str:
     return "~" + hashlib.blake2b(value.encode("utf-8", "surrogatepass"), digest_size=16).hexdigest()
 
 
-def _spell_boolean(value: bool) -> str:  # noqa: FBT001 - a value, not an option
+def _spell_boolean(value: bool) -> str:
     return "1" if value else "0"
 
 
@@ -144,8 +145,9 @@ def _read_integer(raw: Any) -> int:
 
 
 def _read_boolean(raw: Any) -> bool:
-    # SQLite takes text for zero where it asks whether a column is true; its driver may give integers.
-    return bool(raw) and not isinstance(raw, (str, bytes))
+    if isinstance(raw, (str, bytes)):
+        raise TypeError("not a boolean")
+    return bool(raw)
 
 
 def _read_uuid(raw: Any) -> uuid.UUID:

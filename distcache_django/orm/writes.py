@@ -35,23 +35,26 @@ __all__ = ["install"]
 
 Compiled = tuple[str, tuple[Any, ...]]
 R = TypeVar("R")
-_PATCHED = "_distcache_patched"
+_installed = False
 
 
 def install() -> None:
-    """Report writes of all connections from now on; harmless when done again."""
+    """Report writes of all connections from now on. Once per process; calls after the first do nothing."""
+    global _installed  # noqa: PLW0603 - Django's classes are the process's too
+    if _installed:
+        return
+    _installed = True
     _patch(compilers.SQLInsertCompiler, "execute_sql", _insert)
     _patch(compilers.SQLUpdateCompiler, "execute_sql", _update)
     _patch(compilers.SQLDeleteCompiler, "execute_sql", _delete)
     if hasattr(compilers.SQLUpdateCompiler, "execute_returning_sql"):  # Django 6.1
         _patch(compilers.SQLUpdateCompiler, "execute_returning_sql", _update_returning)
+    _announce_reads()
     rawsql.install()
 
 
 def _patch(owner: type, name: str, report: Callable[..., Any]) -> None:
     original = getattr(owner, name)
-    if getattr(original, _PATCHED, False):
-        return
 
     @wraps(original)
     def execute(self: Any, *args: Any, **kwargs: Any) -> Any:
@@ -59,8 +62,22 @@ def _patch(owner: type, name: str, report: Callable[..., Any]) -> None:
             return original(self, *args, **kwargs)
         return report(self, original, *args, **kwargs)
 
-    setattr(execute, _PATCHED, True)
     setattr(owner, name, execute)
+
+
+def _announce_reads() -> None:
+    """Let reads of compilers be known as such: their texts are many, and to look at each for a write would cost."""
+    original = compilers.SQLCompiler.execute_sql
+    writers = (compilers.SQLUpdateCompiler, compilers.SQLDeleteCompiler)
+
+    @wraps(original)
+    def execute_sql(self: SQLCompiler, *args: Any, **kwargs: Any) -> Any:
+        if isinstance(self, writers) or not freshness().enabled:
+            return original(self, *args, **kwargs)
+        with capture.executing(capture.READING):
+            return original(self, *args, **kwargs)
+
+    compilers.SQLCompiler.execute_sql = execute_sql  # type: ignore[method-assign]
 
 
 def _report_of(compiler: SQLCompiler, also: Iterable[str] = ()) -> Report:
@@ -151,7 +168,9 @@ def _update_returning(compiler: Any, original: Callable[..., Any], returning_fie
 
     if report.known is not None:
         return run_known(report, report.known, statement, run)
-    return run_reported(report, statement, run, _split(returning_fields) if report.returned else _found(report, statement))
+    return run_reported(
+        report, statement, run, _split(returning_fields) if report.returned else _found(report, statement)
+    )
 
 
 def _plan_update(compiler: SQLUpdateCompiler, compiled: Compiled) -> Report:

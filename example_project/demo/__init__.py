@@ -9,7 +9,11 @@ from pathlib import Path
 from typing import Any, TextIO
 
 DEFAULT_SECONDS = 40.0
-DEFAULT_PRODUCTS = 12_000
+DEFAULT_PRODUCTS = 3_000
+DEFAULT_WRITES = 40.0
+WRITES_OF_COUNTED_RUN = 20.0
+# Of a run of so many requests: they would meet most of 3,000 products once, or not at all.
+PRODUCTS_OF_COUNTED_RUN = 600
 
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:
@@ -17,14 +21,19 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     load = parser.add_argument_group("load")
     load.add_argument("--trace", type=Path, metavar="FILE", help="replay this trace, packed (.xz) or not")
     load.add_argument("--seconds", type=_positive, help=f"how long to send (default: {DEFAULT_SECONDS:g})")
-    load.add_argument("--requests", type=_count, metavar="N", help="send N requests, spread over the seconds (then 10)")
+    load.add_argument("--requests", type=_count, metavar="N", help="send N requests, spread over the seconds (then 20)")
     load.add_argument("--clients", type=_count, default=6, help="how many clients send (default: %(default)s)")
     load.add_argument("--full-speed", action="store_true", help="after the warm-up too, send as fast as answers come")
+    load.add_argument(
+        "--writes", type=_rate, metavar="N", help="writes a second beside (default: 40; 20 with --requests)"
+    )
     load.add_argument("--seed", type=int, default=1, help="what data and requests are drawn from")
     site = parser.add_argument_group("site")
     site.add_argument("--nodes", type=_nodes, default=4, help="how many cache nodes (default: %(default)s)")
     site.add_argument(
-        "--products", type=_count, default=DEFAULT_PRODUCTS, help="size of the shop (default: %(default)s)"
+        "--products",
+        type=_count,
+        help=f"size of the shop (default: {DEFAULT_PRODUCTS}; {PRODUCTS_OF_COUNTED_RUN} with --requests)",
     )
     site.add_argument("--workers", type=_count, default=2, help="server processes (default: %(default)s)")
     site.add_argument(
@@ -46,6 +55,9 @@ def run(options: Any, stdout: TextIO, stderr: TextIO) -> int:
     """
     from example_project.demo import play  # noqa: PLC0415 (asking for --help loads none of it)
 
+    if options.writes is None:
+        options.writes = WRITES_OF_COUNTED_RUN if options.requests else DEFAULT_WRITES
+    options.products = options.products or (PRODUCTS_OF_COUNTED_RUN if options.requests else DEFAULT_PRODUCTS)
     return play.run(options, stdout, stderr)
 
 
@@ -60,6 +72,13 @@ def _count(text: str) -> int:
     value = int(text)
     if value < 1:
         raise argparse.ArgumentTypeError("must be at least 1")
+    return value
+
+
+def _rate(text: str) -> float:
+    value = float(text)
+    if not 0 <= value <= 1000:
+        raise argparse.ArgumentTypeError("must be between 0 and 1000")
     return value
 
 

@@ -28,6 +28,12 @@ class Reply:
     body: bytes
     cookies: str
     cache: str
+    queries: str
+
+    @property
+    def is_free(self) -> bool:
+        """Tell whether it took no query."""
+        return self.queries == "0"
 
 
 class Connections:
@@ -47,8 +53,8 @@ class Connections:
             connection.request(method, path, body or None, headers)
             response = connection.getresponse()
             cookies = response.headers.get_all("Set-Cookie", [])
-            cache = response.headers.get("X-Shop-Cache", "{}")
-            return Reply(response.status, response.read(), "; ".join(cookies), cache)
+            told = (response.headers.get(f"X-Shop-{name}", "") for name in ("Cache", "Queries"))
+            return Reply(response.status, response.read(), "; ".join(cookies), *told)
         except (OSError, http.client.HTTPException):
             self.close_one(port)
             raise
@@ -95,12 +101,13 @@ class ShopClient:
             return Answer(visit.kind, seconds, f"{reply.status} for {path}")
         counts = self._note(reply)
         if floor is None:
-            return Answer(visit.kind, seconds)
+            return Answer(visit.kind, seconds, is_free=reply.is_free)
         verdict = judge(shown_revisions(reply.body, self._paths.products(visit)), floor, self._ledger, asked)
         server = f", from process {counts['pid']}"
         return Answer(
             visit.kind,
             seconds,
+            is_free=reply.is_free,
             is_checked=True,
             is_of_written=verdict.is_of_written,
             stale=verdict.stale and verdict.stale + server,
@@ -157,7 +164,7 @@ class ShopClient:
             return Answer("cart", seconds, "a cart was lost")
         if not cookie:
             self._carts[visitor] = reply.cookies.partition(";")[0]
-        return Answer("cart", seconds)
+        return Answer("cart", seconds, is_free=reply.is_free)
 
     def _post(self, path: str, body: str, headers: dict[str, str]) -> Reply:
         form = {"Content-Type": "application/x-www-form-urlencoded", "Content-Length": str(len(body))}
@@ -168,18 +175,19 @@ def shown_revisions(body: bytes, products: tuple[int, ...]) -> Revisions:
     """Read the revisions that a page shows; where it does not name the product, it is of the first of `products`."""
     if body.startswith(b"{"):
         return dict(_in_json(json.loads(body)))
-    found = {
-        (int(product or products[0]), int(position)): int(revision)
-        for product, position, revision in _PRICE.findall(body)
-    }
-    return {**found, **{(products[0], STOCK): int(revision) for revision in _STOCK.findall(body)}}
+    found: Revisions = {}
+    for product, position, revision in _PRICE.findall(body):
+        found[int(product or products[0]), int(position)] = int(revision)
+    for revision in _STOCK.findall(body):
+        found[products[0], STOCK] = int(revision)
+    return found
 
 
 def _in_json(answer: dict[str, Any]) -> Iterator[tuple[Slot, int]]:
     for card in answer.get("products", ()):
         yield from _in_json(card)
-    product = answer.get("id", answer.get("product"))
+    product = answer.get("id", answer.get("product", 0))
     for price in answer.get("prices", [answer] if "revision" in answer else []):
-        yield (product, price["position"]), price["revision"]
+        yield (int(product), price["position"]), price["revision"]
     if "stock_revision" in answer:
-        yield (product, STOCK), answer["stock_revision"]
+        yield (int(product), STOCK), answer["stock_revision"]

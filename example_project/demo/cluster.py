@@ -4,6 +4,7 @@ import threading
 import time
 from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
+from itertools import islice
 
 import redis
 
@@ -14,6 +15,9 @@ from distcache_django.testing.servers import LocalNodes
 ASK_TIMEOUT = 0.25
 POLL_INTERVAL = 0.02
 SCANNED_KEYS = 5_000
+# What every node has of its own, and leases, which are kept beside what they are about.
+OF_THE_NODE = frozenset({b"dc:node", b"dc:count", b"dc:marked"})
+LEASE = b":lease"
 
 
 @dataclass(frozen=True, slots=True)
@@ -27,27 +31,6 @@ class Lookups:
     def total(self) -> int:
         """Give all keys asked for."""
         return self.hits + self.misses
-
-
-class ClusterWatch:
-    """Read the nodes' own counters; a node that cannot be asked counts nothing until it can."""
-
-    def __init__(self, urls: Mapping[str, str]) -> None:
-        self._urls = dict(urls)
-        self._last = {name: read_lookups(url) or Lookups() for name, url in self._urls.items()}
-
-    def advance(self) -> dict[str, Lookups]:
-        """Give what each node has counted since the last call."""
-        return {name: self._advance_one(name, url) for name, url in self._urls.items()}
-
-    def _advance_one(self, name: str, url: str) -> Lookups:
-        now = read_lookups(url)
-        if now is None:
-            return Lookups()
-        # A restarted server counts from zero.
-        before = self._last[name] if now.total >= self._last[name].total else Lookups()
-        self._last[name] = now
-        return Lookups(now.hits - before.hits, now.misses - before.misses)
 
 
 def read_lookups(url: str) -> Lookups | None:
@@ -140,7 +123,5 @@ def owned_share(urls: Mapping[str, str], name: str) -> float:
 
 def _some_keys(url: str) -> Iterator[bytes]:
     with redis.Redis.from_url(url) as server:
-        for count, key in enumerate(server.scan_iter(count=1000)):
-            if count >= SCANNED_KEYS:
-                return
-            yield key
+        placed = (key for key in server.scan_iter(count=1000) if key not in OF_THE_NODE and not key.endswith(LEASE))
+        yield from islice(placed, SCANNED_KEYS)

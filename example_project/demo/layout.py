@@ -5,7 +5,7 @@ from collections.abc import Iterable, Sequence
 from pathlib import Path
 from typing import Any, TextIO
 
-from example_project.demo.report import KILLED, PAUSED, STEADY, by_name, percent
+from example_project.demo.report import BACK, KILLED, PAUSED, STEADY, by_name, percent
 
 
 def deliver(outcome: dict[str, Any], destination: Path | bool | None, stdout: TextIO) -> None:
@@ -31,25 +31,44 @@ def _heading(outcome: dict[str, Any]) -> list[str]:
     return [
         f"{verdict}: {total['requests']:,} requests in {total['seconds']:.0f} s, {total['errors']} failed",
         f"Site      {', '.join(site)}, {setting['products']:,} products",
-        f"Load      {setting['clients']} clients, {setting['source']}, {total['writes']} price changes",
+        f"Load      {setting['clients']} clients, {setting['source']}, {total['http_writes']} price changes",
+        *_freshness(outcome),
         f"Speed     {total['requests_per_second']:,.0f} requests/s, {', '.join(times)}",
-        f"Pages     {', '.join(f'{count:,} {kind}' for kind, count in outcome['kinds'].items())}",
-        *(f"Error     {sample}" for sample in outcome["error_samples"]),
+        f"Pages     {_counted(outcome['kinds'])}",
+        *(f"Error     {sample}" for sample in outcome["error_samples"] + outcome["written"]["error_samples"]),
+        *(f"Stale     {sample}" for sample in outcome["stale_samples"]),
     ]
 
 
+def _freshness(outcome: dict[str, Any]) -> list[str]:
+    total, written = outcome["total"], outcome["written"]
+    answers, reads = total["hits"] + total["misses"], total["requests"] - total["http_writes"]
+    return [
+        f"Writers   {_counted(written['kinds'])}",
+        f"          {written['rows']:,} rows committed, {written['undone']} undone, {written['bumps']:,} version bumps",
+        f"Reads     {total['checked']:,} checked, {total['of_written']:,} of written rows, {total['stale']} stale",
+        f"Cache     {percent(total['free'] / max(reads, 1))} of the pages without a query, "
+        f"{percent(total['hits'] / max(answers, 1))} of {answers:,} answers from the cache",
+    ]
+
+
+def _counted(counts: dict[str, int]) -> str:
+    return ", ".join(f"{count:,} {kind}" for kind, count in counts.items())
+
+
 def _phases(outcome: dict[str, Any]) -> list[str]:
-    head = "phase,s,requests,/s,rows hit,keys hit,p50 ms,p95,p99,slowest,failed,stale".split(",")
+    head = "phase,s,requests,/s,no query,hits,p50 ms,p95,p99,slowest,failed,checked,stale".split(",")
     rows = [
         (
             phase["name"],
             f"{phase['seconds']:.1f}",
             f"{phase['requests']:,}",
             f"{phase['requests_per_second']:.0f}",
-            percent(phase["row_hit_ratio"]),
-            percent(phase["node_hit_ratio"]),
+            percent(phase["free_ratio"]),
+            percent(phase["hit_ratio"]),
             *(f"{phase[f'{name}_ms']:.1f}" for name in ("p50", "p95", "p99", "slowest")),
             str(phase["errors"]),
+            f"{phase['checked']:,}",
             str(phase["stale"]),
         )
         for phase in outcome["phases"]
@@ -62,19 +81,20 @@ def _costs(outcome: dict[str, Any]) -> list[str]:
     phases, setting = by_name(outcome), outcome["setting"]
     if PAUSED not in phases:
         return []
-    usual_misses = 1 - (phases[STEADY]["row_hit_ratio"] or 0.0)
+    steady = percent(phases[STEADY]["free_ratio"])
     lines = []
     for name, node in ((PAUSED, setting["paused"]), (KILLED, setting["killed"])):
         phase = phases[name]
-        extra = max(0.0, phase["misses"] - usual_misses * (phase["hits"] + phase["misses"]))
-        slowest = f"{phase['slowest_ms']:.0f} ms ({phase['slowest_kind']})"
-        untold = f"{phase['uninvalidated']} price changes it was not told of"
-        lines.append(f"{name} ({node}): {extra:,.0f} more rows read from the database, slowest {slowest}, {untold}")
-    waiting = outcome["total"]["waiting"]
+        slowest = f"slowest {phase['slowest_ms']:.0f} ms ({phase['slowest_kind']})"
+        free = percent(phase["free_ratio"])
+        lines.append(f"{name} ({node}): {free} of the pages without a query, {steady} before; {slowest}")
     share = percent(outcome["lost_node_share"])
     lines.append(f"{setting['killed']} owned {share} of the keys; the others kept theirs")
-    lines.append(f"Reads that showed a price older than a change some node was not told of (202): {waiting}")
-    return lines
+    lines.append(
+        f"{outcome['written']['unwarned']} commits went ahead without a node that was away; while their processes "
+        f"owed it the news, {outcome['total']['suspended']} reads lacked them ({BACK}: {phases[BACK]['suspended']})"
+    )
+    return [*lines, *(f"  {sample}" for sample in outcome["suspended_samples"][:3])]
 
 
 def _checks(outcome: dict[str, Any]) -> list[str]:

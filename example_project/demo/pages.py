@@ -64,7 +64,7 @@ class PathFinder:
 
     def __init__(self, products: int) -> None:
         size = plan.ShopSize(products)
-        self.size = self._products = size.products
+        self.size = size.products
         self._sizes = {
             "category": size.categories,
             "brand": size.brands,
@@ -75,7 +75,7 @@ class PathFinder:
 
     def shown(self, visit: Visit) -> int:
         """Give the number of the object that the visit's page shows."""
-        return 1 + (visit.number - 1) % self._sizes.get(visit.kind, self._products)
+        return 1 + (visit.number - 1) % self._sizes.get(visit.kind, self.size)
 
     def products(self, visit: Visit) -> tuple[int, ...]:
         """Give the products whose prices or stock the visit's page shows; none for a list: it may be any."""
@@ -84,7 +84,7 @@ class PathFinder:
         first = self.shown(visit)
         if visit.kind != "compare":
             return (first,)
-        return tuple(dict.fromkeys(1 + (first - 1 + step) % self._products for step in range(COMPARED)))
+        return tuple(dict.fromkeys(1 + (first - 1 + step) % self.size for step in range(COMPARED)))
 
     def position(self, visit: Visit) -> int:
         """Give the position of a price that the visit's product has."""

@@ -1,6 +1,5 @@
 """The demo's course: start everything, send the load, break and mend nodes, report, stop everything."""
 
-import json
 import os
 import secrets
 import signal
@@ -17,24 +16,30 @@ from distcache_django.testing.processes import MissingServer, ServerFailed
 from distcache_django.testing.scratch import ScratchDirectory
 from distcache_django.testing.servers import LocalNodes, urls_from_environment
 from example_project.demo import DEFAULT_SECONDS, layout, report
-from example_project.demo.cluster import ClusterWatch, Faults, Lookups, count_misplaced, owned_share
+from example_project.demo.cluster import Faults, count_misplaced, owned_share
+from example_project.demo.ledger import Ledger
 from example_project.demo.processes import Child, ProcessFailed
 from example_project.demo.progress import Progress, make_progress
 from example_project.demo.site import Site, load_data, open_database, site_environment
 
-WRITE_SHARE = 0.015
+# Of the requests; the writers write beside them.
+WRITE_SHARE = 0.01
+WRITERS = 2
 # What is sent after the warm-up, of the rate reached at its end.
 CALM_SHARE = 0.7
-SECONDS_OF_COUNTED_RUN = 10.0
+SECONDS_OF_COUNTED_RUN = 20.0
+# A node that was started again proves nothing for so long; the phase after its start is longer, in a counted run too.
+MARK_TIMEOUT = 2.0
 NODE_CONFIG = {"maxmemory": "256mb", "maxmemory-policy": "volatile-lfu"}
 # Phase, share of the run, and the fault that begins it.
 COURSE: tuple[tuple[str, float, str], ...] = (
-    ("warm-up", 0.25, ""),
-    ("steady", 0.20, ""),
-    ("node paused", 0.14, "pause"),
-    ("node back", 0.13, "resume"),
-    ("node killed", 0.11, "kill"),
-    ("node empty", 0.17, "restart"),
+    ("warm-up", 0.24, ""),
+    ("steady", 0.19, ""),
+    ("node paused", 0.12, "pause"),
+    ("node back", 0.12, "resume"),
+    ("node killed", 0.08, "kill"),
+    ("node empty", 0.13, "restart"),
+    ("recovered", 0.12, ""),
 )
 CALM_COURSE: tuple[tuple[str, float, str], ...] = (("warm-up", 0.3, ""), ("steady", 0.7, ""))
 
@@ -48,7 +53,13 @@ class Stage:
     site: Site
     token: str
     database: str
+    environment: dict[str, str]
     directory: Path
+
+    @property
+    def ledger(self) -> Path:
+        """Give the file that the writers and the load generator share."""
+        return self.directory / "ledger"
 
 
 def run(options: Any, stdout: TextIO, stderr: TextIO) -> int:
@@ -82,14 +93,16 @@ def _set_up(stack: ExitStack, options: Any, progress: Progress) -> Stage:
     if not database_url:
         database_url, database = open_database(stack, options.database, scratch.path)
     token = secrets.token_urlsafe(16)
-    environment = site_environment(database_url, urls, token)
+    environment = site_environment(database_url, urls, token, mark_timeout=MARK_TIMEOUT)
     progress.say(f"{database}: loading {options.products:,} products")
     load_data(environment, scratch.path / "data.log", products=options.products, seed=options.seed)
     progress.say("starting the site")
     site = Site(environment, scratch.path, workers=options.workers)
     stack.callback(site.stop)
     site.start()
-    return Stage(urls, nodes, site, token, database, scratch.path)
+    stage = Stage(urls, nodes, site, token, database, environment, scratch.path)
+    Ledger.create(stage.ledger, options.products, WRITERS + 1)
+    return stage
 
 
 def _open_nodes(stack: ExitStack, count: int) -> tuple[LocalNodes | None, dict[str, str]]:
@@ -104,22 +117,19 @@ def _perform(stack: ExitStack, stage: Stage, options: Any, progress: Progress) -
     # Nodes that were named, rather than started here, are not ours to break.
     faults = Faults(stage.nodes) if stage.nodes and not options.no_faults else None
     course = COURSE if faults else CALM_COURSE
-    watch = ClusterWatch(stage.urls)
-    lookups: list[dict[str, Lookups]] = []
 
     def begin(index: int) -> None:
-        if index:
-            lookups.append(watch.advance())
         progress.phase(course[index][0])
         if faults and course[index][2]:
             getattr(faults, course[index][2])()
 
+    writers = _start_writers(stack, stage, options)
     result = _send(stack, stage, options, course, begin, progress)
-    lookups.append(watch.advance())
+    written = [_stop_writer(writer) for writer in writers]
     misplaced, looked_at = count_misplaced(stage.urls)
     return report.build(
         result,
-        lookups,
+        written,
         returns=faults.seconds_until_used() if faults else {},
         lost_share=owned_share(stage.urls, faults.killed) if faults else 0.0,
         misplaced=misplaced,
@@ -142,6 +152,36 @@ def _setting(stage: Stage, options: Any, faults: Faults | None) -> dict[str, Any
     }
 
 
+def _start_writers(stack: ExitStack, stage: Stage, options: Any) -> list[Child]:
+    writers = []
+    for column in range(WRITERS if options.writes else 0):
+        log = stage.directory / f"writer-{column}.log"
+        writer = Child(["-m", "example_project.demo.writers"], environment=stage.environment, log=log, is_piped=True)
+        stack.callback(writer.stop)
+        orders = {
+            **_ledger_orders(stage, options),
+            "column": column,
+            "seed": options.seed,
+            "per_second": options.writes / WRITERS,
+        }
+        writer.order(orders)
+        writers.append(writer)
+    return writers
+
+
+def _ledger_orders(stage: Stage, options: Any) -> dict[str, Any]:
+    return {"ledger": str(stage.ledger), "columns": WRITERS + 1, "products": options.products}
+
+
+def _stop_writer(writer: Child) -> dict[str, Any]:
+    """Have a writer end, and give its report."""
+    results = list(writer.answers(is_last=True))
+    writer.finish()
+    if not results:
+        raise ProcessFailed(f"a writer gave no result:\n{writer.log_tail()}")
+    return results[-1]
+
+
 def _send(
     stack: ExitStack,
     stage: Stage,
@@ -157,7 +197,8 @@ def _send(
     stack.callback(generator.stop)
     progress.start(orders["seconds"])
     result: dict[str, Any] | None = None
-    for event in _events(generator, orders):
+    generator.order(orders)
+    for event in generator.answers():
         match event.pop("event"):
             case "phase":
                 begin(event["index"])
@@ -177,7 +218,7 @@ def _orders(stage: Stage, options: Any, course: tuple[tuple[str, float, str], ..
         "sync_port": stage.site.sync_port,
         "async_port": stage.site.async_port,
         "token": stage.token,
-        "products": options.products,
+        **_ledger_orders(stage, options),
         "seed": options.seed,
         "clients": options.clients,
         "seconds": options.seconds or (SECONDS_OF_COUNTED_RUN if options.requests else DEFAULT_SECONDS),
@@ -187,16 +228,6 @@ def _orders(stage: Stage, options: Any, course: tuple[tuple[str, float, str], ..
         "phases": [(name, share) for name, share, _ in course],
         "trace": str(options.trace.resolve()) if options.trace else None,
     }
-
-
-def _events(generator: Child, orders: dict[str, Any]) -> Iterator[dict[str, Any]]:
-    pipes = generator.pipes
-    assert pipes.stdin is not None  # it was started with pipes
-    assert pipes.stdout is not None
-    pipes.stdin.write(json.dumps(orders).encode() + b"\n")
-    pipes.stdin.flush()
-    for line in pipes.stdout:
-        yield json.loads(line)
 
 
 def _serve(stage: Stage, stdout: TextIO) -> None:

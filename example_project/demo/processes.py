@@ -1,11 +1,13 @@
 """Start the demo's own processes so that none of them outlives it, however it ends."""
 
+import json
 import os
 import signal
 import subprocess
 import sys
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from pathlib import Path
+from typing import Any
 
 from distcache_django.testing import tether
 
@@ -50,10 +52,20 @@ class Child:
         """Give the process id."""
         return self._popen.pid
 
-    @property
-    def pipes(self) -> subprocess.Popen[bytes]:
-        """Give the process with its pipes."""
-        return self._popen
+    def order(self, orders: Mapping[str, Any]) -> None:
+        """Send the process, which was started with pipes, one line of JSON."""
+        assert self._popen.stdin is not None
+        self._popen.stdin.write(json.dumps(orders).encode() + b"\n")
+        self._popen.stdin.flush()
+
+    def answers(self, *, is_last: bool = False) -> Iterator[dict[str, Any]]:
+        """Give the lines of JSON that it prints until it ends; `is_last`: tell it first that no order follows."""
+        assert self._popen.stdin is not None
+        assert self._popen.stdout is not None
+        if is_last:
+            self._popen.stdin.close()
+        for line in self._popen.stdout:
+            yield json.loads(line)
 
     def is_running(self) -> bool:
         """Tell whether the process exists."""

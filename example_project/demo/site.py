@@ -36,7 +36,9 @@ def open_database(stack: ExitStack, choice: str, directory: Path) -> tuple[str, 
     return f"sqlite:///{directory / 'shop.sqlite3'}", f"SQLite ({reason})"
 
 
-def site_environment(database_url: str, node_urls: Mapping[str, str], token: str) -> dict[str, str]:
+def site_environment(
+    database_url: str, node_urls: Mapping[str, str], token: str, *, mark_timeout: float
+) -> dict[str, str]:
     """Give the variables that the example's settings read."""
     return {
         "DJANGO_SETTINGS_MODULE": "example_project.settings",
@@ -47,6 +49,7 @@ def site_environment(database_url: str, node_urls: Mapping[str, str], token: str
         "ALLOWED_HOSTS": "127.0.0.1,localhost",
         "DATABASE_URL": database_url,
         "DISTCACHE_REDIS_URLS": ",".join(f"{name}={url}" for name, url in node_urls.items()),
+        "DISTCACHE_MARK_TIMEOUT": str(mark_timeout),
         "SHOP_API_TOKEN": token,
         "PYTHONPATH": os.pathsep.join(filter(None, [str(PROJECT), os.environ.get("PYTHONPATH", "")])),
     }

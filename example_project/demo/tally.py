@@ -15,12 +15,13 @@ KEPT_SAMPLES = 10
 
 @dataclass(frozen=True, slots=True)
 class Answer:
-    """One request and how it ended; `error` is empty for a success, `stale` and `suspended` for a page that is right."""
+    """One request and how it ended; `is_free`: without a query. `error`, `stale` and `suspended` say what was wrong, and are empty otherwise."""
 
     kind: str
     seconds: float
     error: str = ""
     is_write: bool = False
+    is_free: bool = False
     is_checked: bool = False
     is_of_written: bool = False
     stale: str = ""
@@ -48,6 +49,7 @@ class PhaseTally:
             requests=1,
             errors=bool(answer.error),
             http_writes=answer.is_write,
+            free=answer.is_free,
             checked=answer.is_checked,
             of_written=answer.is_of_written,
             stale=bool(answer.stale),
@@ -67,7 +69,18 @@ class PhaseTally:
         }
 
 
-_COUNTED = ("requests", "errors", "http_writes", "checked", "of_written", "stale", "suspended", "hits", "misses")
+_COUNTED = (
+    "requests",
+    "errors",
+    "http_writes",
+    "free",
+    "checked",
+    "of_written",
+    "stale",
+    "suspended",
+    "hits",
+    "misses",
+)
 
 
 class SiteCounts:

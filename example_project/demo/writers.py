@@ -24,11 +24,15 @@ from django.db.models import F, QuerySet
 
 from example_project.demo import traffic
 from example_project.demo.ledger import STOCK, UNDONE, Ledger, Revisions
-from example_project.demo.pages import SHOWING_PRICES, PathFinder
+from example_project.demo.pages import SHOWING_PRICES, PathFinder, Visit
 
 # How many of a thousand writes are of each kind. The last two end all answers about their table: SQL through a cursor
 # names no rows, and a category has too many to name.
-MIX = {"price": 450, "stock": 390, "brand": 60, "rollback": 60, "savepoint": 30, "sql": 5, "category": 5}
+MIX = {"price": 450, "stock": 396, "brand": 60, "rollback": 60, "savepoint": 30, "sql": 2, "category": 2}
+# A short run has one of each, too.
+CERTAIN = {40: "sql", 120: "category"}
+# Stock is written as it is wanted, by sales; of the other writes so many, the rest is spread over the shop.
+POPULAR_SHARE = 0.3
 KEPT_ERRORS = 5
 # A transaction that is going to be undone stays open for so many seconds, for others to read beside it.
 HESITATION = 0.01
@@ -89,12 +93,15 @@ class Writer:
                 self.errors.append(f"{kind}: {type(error).__name__}: {error}")
 
     def _choices(self) -> Iterator[tuple[str, int, int]]:
-        """Give kinds of writes, products and positions; those that are wanted much are written much."""
+        """Give kinds of writes, products and positions of prices."""
         paths = PathFinder(self._orders.products)
         kinds, shares = list(MIX), list(MIX.values())
-        for visit in traffic.drawn(self._random.randrange(2**32)):
-            if visit.kind in SHOWING_PRICES:
-                yield self._random.choices(kinds, shares)[0], paths.shown(visit), paths.position(visit)
+        wanted = (visit for visit in traffic.drawn(self._random.randrange(2**32)) if visit.kind in SHOWING_PRICES)
+        for number, visit in enumerate(wanted):
+            kind = CERTAIN.get(number) or self._random.choices(kinds, shares)[0]
+            is_popular = kind == "stock" or self._random.random() < POPULAR_SHARE
+            product = paths.shown(visit) if is_popular else self._random.randint(1, self._orders.products)
+            yield kind, product, paths.position(Visit("price", product, visit.position))
 
     def _write(self, kind: str, product: int) -> None:
         self._unwarned = self._freshness.counts()["mark_failures"]
@@ -203,13 +210,19 @@ def call_after_commits(call: Callable[[], None]) -> None:
 
     Connections that are opened later take it up.
     """
-    commit = BaseDatabaseWrapper._commit
+    wrapper: Any = BaseDatabaseWrapper
+    commit = wrapper._commit
 
     def _commit(self: BaseDatabaseWrapper) -> None:
         commit(self)
         call()
 
-    BaseDatabaseWrapper._commit = _commit  # type: ignore[method-assign]
+    wrapper._commit = _commit
+
+
+def _stop_at_end_of_orders(stop: threading.Event) -> None:
+    sys.stdin.read()
+    stop.set()
 
 
 def main() -> int:
@@ -217,7 +230,7 @@ def main() -> int:
     orders = Orders(**json.loads(sys.stdin.readline()))
     django.setup()
     stop = threading.Event()
-    threading.Thread(target=lambda: (sys.stdin.read(), stop.set()), name="orders", daemon=True).start()
+    threading.Thread(target=_stop_at_end_of_orders, args=[stop], name="orders", daemon=True).start()
     writer = Writer(orders, Ledger(orders.ledger, orders.products, orders.columns, orders.column), stop)
     call_after_commits(writer.note)
     writer.run()

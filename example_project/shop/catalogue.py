@@ -4,6 +4,8 @@ Nothing here invalidates anything: `DISTCACHE["MODELS"]` says which models' answ
 through Django ends those that a write concerns.
 """
 
+from typing import Any
+
 from django.core.paginator import Page, Paginator
 from django.db.models import Count, Prefetch, Q, QuerySet
 
@@ -30,7 +32,7 @@ def tiles() -> QuerySet[Product]:
     return Product.objects.select_related("brand").prefetch_related(_prices()).order_by("name", "pk")
 
 
-def _prices() -> Prefetch:
+def _prices() -> "Prefetch[Any]":
     # The model's own order goes by the product's name, and would read the products again.
     return Prefetch("prices", Price.objects.order_by("position"))
 
@@ -46,22 +48,16 @@ def search_page(text: str, number: str) -> "tuple[Page[int], list[Product]]":
     return page, list(tiles().filter(pk__in=page.object_list))
 
 
-@cached(TIMEOUT)
+@cached(TIMEOUT, depends_on=[Product])
 def found_products(text: str) -> list[int]:
     """The keys of what a text finds. A search reads the whole table, so it is done once for all of its pages."""
     found = Product.objects.filter(Q(name__icontains=text) | Q(sku__iexact=text)).order_by("name", "pk")
     return list(found.values_list("pk", flat=True)[:MOST_FOUND])
 
 
-def _shelf(category_id: int, _product_id: int) -> QuerySet[Product]:
-    return Product.objects.filter(category=category_id)
-
-
-@cached(TIMEOUT, depends_on=[_shelf])
-def related_products(category_id: int, product_id: int) -> list[tuple[int, str]]:
-    """The keys and names of a few other products of the same category."""
-    others = _shelf(category_id, product_id).exclude(pk=product_id).order_by("name", "pk")
-    return list(others.values_list("pk", "name")[:RELATED])
+def related_products(product: Product) -> QuerySet[Product]:
+    """A few other products of the same category."""
+    return Product.objects.filter(category=product.category_id).exclude(pk=product.pk).order_by("name", "pk")[:RELATED]
 
 
 def shelves(model: type[Category] | type[Brand]) -> QuerySet[Category] | QuerySet[Brand]:

@@ -6,14 +6,21 @@ from distcache_django.testing import LocalNode, LocalNodes
 from distcache_django.testing.resp import ask
 
 
-def evict(nodes: LocalNodes, pattern: str = "*") -> int:
-    """Remove every key that has an expiry: the worst that a ``volatile-*`` policy can do. Return how many."""
-    count = 0
+def evict(nodes: LocalNodes, pattern: str = "*") -> None:
+    """Remove every key that has an expiry: the worst that a ``volatile-*`` policy can do."""
     for node in nodes.values():
         with redis.Redis(port=node.port) as client:
             volatile = [key for key in client.scan_iter(pattern, count=1000) if client.pttl(key) >= 0]
             if volatile:
-                count += int(client.delete(*volatile))
+                client.delete(*volatile)
+
+
+def count_keys(nodes: LocalNodes, pattern: str) -> int:
+    """Return how many keys there are whose names match a glob."""
+    count = 0
+    for node in nodes.values():
+        with redis.Redis(port=node.port) as client:
+            count += sum(1 for _ in client.scan_iter(pattern, count=1000))
     return count
 
 

@@ -17,7 +17,7 @@ from typing import Any, Self
 import psycopg
 
 from distcache_django.testing import LocalNodes, LocalPostgres
-from tests.freshness.rows import truth
+from tests.freshness.rows import SHAPES, truth
 from tests.support.waiting import wait_until
 
 ROOT = Path(__file__).resolve().parents[2]
@@ -268,6 +268,11 @@ class Stage:
         """Let a reader put the answer into the cache."""
         self.actor("reader").call("read", shape=shape, **trial)
 
+    def fill_all(self, trial: Mapping[str, int]) -> None:
+        """Let a reader put the answers of every shape into the cache."""
+        for shape in SHAPES:
+            self.fill(shape, trial)
+
     def look(self, when: str, shape: str, kind: str, trial: Mapping[str, int], *, actor: str = "witness") -> Look:
         """Read in a process that took no part, and compare with the database."""
         answer = self.actor(actor).call("read", shape=shape, **trial)
@@ -286,3 +291,7 @@ class Stage:
     def looks(self, when: str, shape: str, kind: str, trial: Mapping[str, int]) -> list[Look]:
         """Look twice: what the first look stored may be what is wrong."""
         return [self.look(when, shape, kind, trial), self.look(f"{when}, again", shape, kind, trial)]
+
+    def all_looks(self, when: str, kind: str, trial: Mapping[str, int]) -> list[Look]:
+        """Look at every shape, twice."""
+        return [look for shape in SHAPES for look in self.looks(when, shape, kind, trial)]

@@ -50,14 +50,9 @@ def trials_of(stage: Stage, kinds: tuple[str, ...]) -> Trials:
     for kind in kinds:
         trial = stage.trial()
         trial["at"] = target(kind, trial)
-        for shape in SHAPES:
-            stage.fill(shape, trial)
+        stage.fill_all(trial)
         found.append((kind, trial))
     return found
-
-
-def looks_at(stage: Stage, when: str, kind: str, trial: dict[str, int]) -> list[Look]:
-    return [look for shape in SHAPES for look in stage.looks(when, shape, kind, trial)]
 
 
 def stale_until_cached(stage: Stage, trials: Trials) -> list[Look]:
@@ -81,7 +76,7 @@ def kill_at(stage: Stage, points: list[str], trials: Trials, *, late_fill: bool 
         for point in points:
             assert writer.reached(point)
             if late_fill or point == points[-1]:
-                looks += looks_at(stage, f"at {point}", kind, trial)
+                looks += stage.all_looks(f"at {point}", kind, trial)
             if point != points[-1]:
                 writer.go(point)
         writer.kill()
@@ -114,7 +109,7 @@ def test_killed_when_a_write_without_transaction_has_become_visible(stage: Stage
         while stage.truth("list", trial) == before:
             point = writer.next_point()
             assert point is not None, "the write was over before it could be caught in the act"
-            looks += looks_at(stage, f"at {point}", kind, trial)
+            looks += stage.all_looks(f"at {point}", kind, trial)
             if stage.truth("list", trial) == before:
                 writer.go(point)
         writer.kill()
@@ -141,9 +136,9 @@ def test_connection_lost_in_commit_that_happens(stage: Stage, database: FaultPro
     database.cut()
     with pytest.raises(ActorFailed) as failure:
         writer.result()
-    looks = looks_at(stage, "after the failure", kind, trial)
+    looks = stage.all_looks("after the failure", kind, trial)
     wait_until(lambda: stage.truth("list", trial) != before, what="the commit")
-    looks += looks_at(stage, "after the commit", kind, trial)
+    looks += stage.all_looks("after the commit", kind, trial)
 
     assert "DatabaseError" in failure.value.names
     assert [look for look in looks if look.is_stale] + stale_until_cached(stage, trials) == []
@@ -157,7 +152,7 @@ def test_connection_lost_in_commit_that_never_happens(stage: Stage, database: Fa
     database.cut()
     with pytest.raises(ActorFailed):
         writer.go("commit").result()
-    looks = looks_at(stage, "after the failure", kind, trial)
+    looks = stage.all_looks("after the failure", kind, trial)
 
     assert [look for look in looks if look.is_stale] + stale_until_cached(stage, trials) == []
 
@@ -195,7 +190,7 @@ def test_connection_that_broke_in_a_transaction_leaves_nothing_behind(stage: Sta
     stale = stale_until_cached(stage, trials)  # COMMIT was tried, so nobody knows: the marks have to expire
     looks = [stage.look("in the writer's process", "list", "save", trial, actor="writer") for _ in range(2)]
     writer.call("write", kind="save", **trial)
-    looks += looks_at(stage, "after the write", "save", trial)
+    looks += stage.all_looks("after the write", "save", trial)
 
     assert stale + [look for look in looks if look.is_stale] == []
     assert looks[1].loads == looks[-1].loads == 0

@@ -5,7 +5,8 @@ from collections.abc import Callable
 
 import pytest
 
-from tests.freshness.nodes import evict, flush, restart
+from distcache_django.testing import LocalNodes
+from tests.freshness.nodes import count_keys, evict, flush, restart
 from tests.freshness.rows import SHAPES
 from tests.freshness.stage import ActorFailed, Look, Stage
 from tests.support.waiting import wait_until
@@ -60,87 +61,66 @@ def test_other_writer_is_rolled_back_by_its_commit_meanwhile(stage: Stage, shape
     assert [look for look in overlap(stage, shape, fail_second) if look.is_stale] == []
 
 
-@pytest.mark.parametrize("shape", SHAPES)
-def test_commit_that_the_database_refuses(stage: Stage, shape: str) -> None:
+def test_commit_that_the_database_refuses(stage: Stage) -> None:
     """The server said ROLLBACK: the marks go at once, and the answer from before is still right."""
     trial = stage.trial()
-    stage.fill(shape, trial)
+    stage.fill_all(trial)
     with pytest.raises(ActorFailed):
         stage.actor("writer").call("write_and_break_commit", kind="update", **trial)
-    looks = stage.looks("after the refusal", shape, "update", trial)
+    looks = stage.all_looks("after the refusal", "update", trial)
 
     assert [look for look in looks if look.is_stale] == []
-    assert looks[-1].loads == 0
+    assert [look.loads for look in looks[1::2]] == [0, 0, 0, 0]
 
 
-@pytest.mark.parametrize("shape", SHAPES)
-def test_commit_that_takes_longer_than_marks_live(stage: Stage, shape: str) -> None:
-    """mutant: expiry during COMMIT (nobody renews the mark)."""
-    trial = stage.trial()
-    stage.fill(shape, trial)
-    writer = stage.actor("writer").begin("write", hold=["commit", "committed"], kind="update", **trial)
-    assert writer.reached("commit")
-    looks = list(looks_for(stage, 2.2 * MARK_TIMEOUT, shape, trial))
-    writer.go("commit")
-    assert writer.reached("committed")
-    looks += stage.looks("after the late COMMIT", shape, "update", trial)
-    writer.go("committed").result()
-    looks += stage.looks("at the end", shape, "update", trial)
-
-    assert [look for look in looks if look.is_stale] == []
-    assert looks[-1].loads == 0
-
-
-def looks_for(stage: Stage, seconds: float, shape: str, trial: dict[str, int]) -> list[Look]:
+def looks_for(stage: Stage, seconds: float, trial: dict[str, int]) -> list[Look]:
     """Look until some seconds have passed."""
     looks: list[Look] = []
     ends = time.monotonic() + seconds
 
     def is_over() -> bool:
-        looks.append(stage.look("before COMMIT", shape, "update", trial))
+        looks.extend(stage.all_looks("before COMMIT", "update", trial))
         return time.monotonic() > ends
 
     wait_until(is_over, seconds=10 * seconds, what="time passes")
     return looks
 
 
-def look_around_commit(stage: Stage, shape: str, event: Callable[[], object]) -> list[Look]:
-    """Let something happen to the nodes while a COMMIT is about to be sent; look before, after and at the end."""
+def looks_around_commit(stage: Stage, event: Callable[[dict[str, int]], list[Look] | None]) -> list[Look]:
+    """Let something happen while a COMMIT is about to be sent; look before it, after it and at the end."""
     trial = stage.trial()
-    stage.fill(shape, trial)
+    stage.fill_all(trial)
     writer = stage.actor("writer").begin("write", hold=["commit", "committed"], kind="update", **trial)
     assert writer.reached("commit")
-    event()
-    looks = stage.looks("before COMMIT", shape, "update", trial)
+    looks = event(trial) or []
+    looks += stage.all_looks("before COMMIT", "update", trial)
     writer.go("commit")
     assert writer.reached("committed")
-    looks += stage.looks("after COMMIT", shape, "update", trial)
+    looks += stage.all_looks("after COMMIT", "update", trial)
     writer.go("committed").result()
-    return looks + stage.looks("at the end", shape, "update", trial)
+    return looks + stage.all_looks("at the end", "update", trial)
 
 
-@pytest.mark.parametrize("shape", SHAPES)
-def test_everything_evictable_is_evicted_while_marked(stage: Stage, shape: str) -> None:
-    """mutant: marked record evicted."""
-    looks = look_around_commit(stage, shape, lambda: evict(stage.nodes))
+def test_commit_that_takes_longer_than_marks_live(stage: Stage) -> None:
+    """mutant: expiry during COMMIT (nobody renews the mark)."""
+    looks = looks_around_commit(stage, lambda trial: looks_for(stage, 2.2 * MARK_TIMEOUT, trial))
 
     assert [look for look in looks if look.is_stale] == []
     assert looks[-1].loads == 0
 
 
-@pytest.mark.parametrize("shape", SHAPES)
-def test_nodes_are_emptied_between_mark_and_commit(stage: Stage, shape: str) -> None:
-    """FLUSHALL; mutant: voiding without quarantine."""
-    looks = look_around_commit(stage, shape, lambda: flush(stage.nodes))
-    stage.await_cache()
+def test_everything_evictable_is_evicted_while_marked(stage: Stage) -> None:
+    """mutant: marked record evicted."""
+    looks = looks_around_commit(stage, lambda _: evict(stage.nodes))
 
     assert [look for look in looks if look.is_stale] == []
+    assert looks[-1].loads == 0
 
 
-@pytest.mark.parametrize("shape", ["get", "list"])
-def test_nodes_are_restarted_between_mark_and_commit(stage: Stage, shape: str) -> None:
+@pytest.mark.parametrize("event", [flush, restart], ids=["emptied", "restarted"])
+def test_nodes_lose_their_memory_between_mark_and_commit(stage: Stage, event: Callable[[LocalNodes], None]) -> None:
     """mutant: voiding without quarantine."""
-    looks = look_around_commit(stage, shape, lambda: restart(stage.nodes))
+    looks = looks_around_commit(stage, lambda _: event(stage.nodes))
     stage.await_cache()
 
     assert [look for look in looks if look.is_stale] == []
@@ -151,9 +131,9 @@ def test_version_records_are_evicted(stage: Stage, shape: str) -> None:
     """mutants: fixed mint value, missing counts as a vote. Records go before and after a write; answers stay."""
     trial = stage.trial()
     shapes = [shape, *(other for other in SHAPES if other != shape)]
-    for one in SHAPES:
-        stage.fill(one, trial)
-    assert evict(stage.nodes, "dc:v:*") > 0
+    stage.fill_all(trial)
+    assert count_keys(stage.nodes, "dc:v:*") > 0
+    evict(stage.nodes, "dc:v:*")
     stage.actor("writer").call("write", kind="update", **trial)
     evict(stage.nodes, "dc:v:*")
     looks = [look for one in shapes for look in stage.looks("after the eviction", one, "update", trial)]
@@ -164,22 +144,20 @@ def test_version_records_are_evicted(stage: Stage, shape: str) -> None:
 
 def test_writer_sleeps_between_marking_and_commit(stage: Stage) -> None:
     """mutant: age of the mark unchecked. The writer's process is stopped for longer than its marks live."""
-    for shape in SHAPES:
-        trial = stage.trial()
-        stage.fill(shape, trial)
-        writer = stage.fresh("sleeper").begin("write_with_gate_at_mark", hold=["marked", "committed"], **trial)
-        assert writer.reached("marked")
-        writer.stop()
-        looks = looks_for(stage, 1.3 * MARK_TIMEOUT, shape, trial)
-        writer.resume()
-        if writer.go("marked").reached("committed"):
-            looks += stage.looks("after COMMIT", shape, "update", trial)
-            writer.go("committed")
+    trial = stage.trial()
+    stage.fill_all(trial)
+    writer = stage.fresh("sleeper").begin("write_with_gate_at_mark", hold=["marked", "committed"], **trial)
+    assert writer.reached("marked")
+    writer.stop()
+    looks = looks_for(stage, 1.3 * MARK_TIMEOUT, trial)
+    writer.resume()
+    if writer.go("marked").reached("committed"):
+        looks += stage.all_looks("after COMMIT", "update", trial)
+        writer.go("committed").result()
+    else:
+        with pytest.raises(ActorFailed) as failure:
             writer.result()
-        else:
-            with pytest.raises(ActorFailed) as failure:
-                writer.result()
-            assert "DatabaseError" in failure.value.names
-        looks += stage.looks("at the end", shape, "update", trial)
+        assert "DatabaseError" in failure.value.names
+    looks += stage.all_looks("at the end", "update", trial)
 
-        assert [look for look in looks if look.is_stale] == []
+    assert [look for look in looks if look.is_stale] == []

@@ -140,7 +140,7 @@ def test_response_tells_what_it_cost_the_database(client: Client, trusted: Clien
     assert "X-Shop-Cache" not in client.get("/products/5/")
     before, after = (json.loads(trusted.get("/products/5/")["X-Shop-Cache"]) for _ in range(2))
     assert before["pid"] == after["pid"]
-    assert after["hits"] == before["hits"] + 3
+    assert after["hits"] == before["hits"] + 1
     assert after["misses"] == before["misses"]
     answer = trusted.post("/api/products/5/prices/1/change/", {"amount": "2"})
     assert json.loads(answer["X-Shop-Cache"])["bumps"] > after["bumps"]
@@ -319,7 +319,7 @@ def test_pages_and_writes_go_on_with_a_node_that_is_dead(settings, distcache_nod
 
     answers = [trusted.post(f"/api/products/{pk}/prices/1/change/", {"amount": str(pk)}) for pk in range(1, 11)]
     assert {answer.json()["revision"] for answer in answers} == {2}
-    assert False in {json.loads(answer["X-Shop-Cache"])["warned"] for answer in answers}
+    assert json.loads(answers[-1]["X-Shop-Cache"])["owed"] > 0
     for pk in range(1, 11):
         assert f"<td>{pk}.00 €</td>" in trusted.get(f"/products/{pk}/prices/").content.decode()
 

@@ -32,11 +32,6 @@ def crash(world: World) -> None:
     world.restart(name, kept)
 
 
-def snapshot(world: World) -> None:
-    name = node_of(world)
-    world.snapshots[name] = world.nodes[name].snapshot()
-
-
 def flush(world: World) -> None:
     name = node_of(world)
     world.note("FLUSHALL at", name)
@@ -98,22 +93,17 @@ def clear(world: World) -> None:
             node.discard(key)
 
 
-#: What can go wrong, and how often, where a history has it. Each has about half of them.
-FAULTS: dict[Callable[[World], None], float] = {
-    day: 0.2,
-    crash: 1.0,
-    snapshot: 1.0,
-    flush: 0.5,
-    evict: 2.0,
-    forget_fence: 0.5,
-    cut: 1.0,
-    kill: 0.5,
-    fill_up: 0.5,
-    late: 2.0,
-    replace: 0.5,
-    overflow: 0.3,
-    clear: 0.3,
-}
+#: What goes wrong in a history, and how often: one of these, or several.
+THEMES: list[dict[Callable[[World], None], float]] = [
+    {},
+    {crash: 1.0, replace: 0.2},
+    {crash: 1.0, flush: 1.0, forget_fence: 1.0},
+    {evict: 2.0, day: 0.1, clear: 0.2},
+    {cut: 1.0, late: 2.0, replace: 0.3},
+    {kill: 1.0, late: 1.0, fill_up: 1.0},
+    {cut: 1.0, forget_fence: 1.0, overflow: 0.3},
+    {fill_up: 1.0, forget_fence: 1.0},
+]
 
 
 def mend(world: World) -> None:
@@ -135,12 +125,13 @@ class History:
         self.world = world = World(seed)
         self.tasks: list[tuple[Client, Steps]] = []
         self.weights: list[float] = []
-        self.answers = world.random.sample(list(ANSWERS), world.random.choice([1, 1, 2, 3]))
+        self.answers = world.random.sample(list(ANSWERS), world.random.choice([1, 1, 1, 3]))
         self.rows = sorted({row for answer in self.answers for row in ANSWERS[answer]})
-        chosen = world.random.sample(list(FAULTS), world.random.choice([0, 1, 1, 2, 4, 7]))
-        self.faults = {mend: 1.0, leap: 1.0, **{fault: FAULTS[fault] for fault in chosen}}
-        self.trouble = world.random.choice([0.02, 0.06, 0.15])
-        self.writers = world.random.choice([0.05, 0.1, 0.2, 0.4])
+        self.faults: dict[Callable[[World], None], float] = {mend: 1.0, leap: 0.5}
+        for theme in world.random.sample(THEMES, world.random.choice([1, 1, 1, 3])):
+            self.faults |= theme
+        self.trouble = world.random.choice([0.03, 0.06, 0.12])
+        self.writers = world.random.choice([0.1, 0.2, 0.4])
         self.burst = world.random.choice([1, 6, 20])
         self.pace = world.random.choice([0.002, 0.01, 0.05])
         world.loss = world.random.choice([0.0, 0.0, 0.05, 0.15])
@@ -150,12 +141,17 @@ class History:
         """Play to the end and return the world as it is then."""
         for _ in range(length):
             self._advance()
-        self._come_to_rest()
+        self.hits = self.world.hits
+        if self.world.random.random() < 0.3:
+            self._come_to_rest()
         return self.world
 
     def _advance(self) -> None:
         world = self.world
         world.now += world.random.expovariate(1 / self.pace)
+        if world.random.random() < 0.03:
+            name = node_of(world)
+            world.snapshots[name] = world.nodes[name].snapshot()
         if world.random.random() < self.trouble:
             (fault,) = world.random.choices(list(self.faults), list(self.faults.values()))
             fault(world)
@@ -164,7 +160,7 @@ class History:
             self._spawn()
         else:
             (index,) = world.random.choices(range(len(self.tasks)), self.weights)
-            for _ in range(world.random.randint(1, self.burst) if self.weights[index] >= 0.3 else 1):
+            for _ in range(world.random.randint(1, self.burst) if self.weights[index] == 1.0 else 1):
                 if not self._step(index):
                     break
 
@@ -179,12 +175,14 @@ class History:
         world = self.world
         client = world.random.choice(world.clients)
         answer = world.random.choice(self.answers)
-        self.weights.append(world.random.choice([0.05, 0.3, 1.0]))
         chance = world.random.random()
         if chance < self.writers:
+            self.weights.append(world.random.choice([0.03, 0.1, 1.0]))
             rows = world.random.sample(self.rows, world.random.randint(1, len(self.rows)))
             self.tasks.append((client, Write(world, client, rows).run()))
-        elif chance < self.writers + 0.08:
+            return
+        self.weights.append(world.random.choice([0.1, 1.0, 1.0]))
+        if chance < self.writers + 0.08:
             self.tasks.append((client, record(world, client, answer)))
         else:
             self.tasks.append((client, read(world, client, answer)))
@@ -201,7 +199,6 @@ class History:
     def _come_to_rest(self) -> None:
         """End all faults and tasks; then every answer is right, and the cache answers again."""
         world = self.world
-        self.hits = world.hits
         world.loss = 0.0
         while self.tasks:
             self._step(0)

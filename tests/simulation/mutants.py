@@ -9,17 +9,22 @@ from contextlib import AbstractContextManager, ExitStack, contextmanager
 from typing import Any
 from unittest import mock
 
+from distcache_django.core import requests as r
 from distcache_django.core.freshness import RECORD_PREFIX, Versions
+from distcache_django.testing import memory_node
 from distcache_django.testing import memory_records as records
 from distcache_django.testing.memory_node import MemoryNode
 from tests.simulation import actors
 from tests.simulation.world import Client, World
 
+#: What a node does with each request.
+SCRIPTS: Any = memory_node._EXECUTE
+
 Mutant = Callable[[], AbstractContextManager[Any]]
 MUTANTS: dict[str, Mutant] = {}
 
 
-def mutant(*targets: tuple[Any, str]) -> Callable[[Callable[..., Any]], Callable[..., Any]]:
+def mutant(*targets: tuple[Any, Any]) -> Callable[[Callable[..., Any]], Callable[..., Any]]:
     """Take the decorated function for a mutant that replaces each of ``targets``; its name is the mutant's."""
 
     def take(replacement: Callable[..., Any]) -> Callable[..., Any]:
@@ -27,7 +32,10 @@ def mutant(*targets: tuple[Any, str]) -> Callable[[Callable[..., Any]], Callable
         def patched() -> Iterator[None]:
             with ExitStack() as stack:
                 for target, name in targets:
-                    stack.enter_context(mock.patch.object(target, name, replacement))
+                    if isinstance(target, dict):
+                        stack.enter_context(mock.patch.dict(target, {name: replacement}))
+                    else:
+                        stack.enter_context(mock.patch.object(target, name, replacement))
                 yield
 
         MUTANTS[replacement.__name__.strip("_")] = patched
@@ -67,7 +75,7 @@ def unknown_outcome_clears(self):
     yield from self.client.run(self.client.versions.bump(self.records, self.token))
 
 
-@mutant((records, "bump"))
+@mutant((SCRIPTS, r.Bump))
 def bump_clears_all_marks(node, request):
     for key in request.keys:
         if found := records.read(node, key):
@@ -141,7 +149,7 @@ def mint_starts_anew(node, key, ttl_ms):
 _register = records.register
 
 
-@mutant((records, "register"))
+@mutant((SCRIPTS, r.Register))
 def incarnation_ignored(node, request):
     fence = node.text(records.FENCE)
     if records.incarnation(node) is not None:
@@ -149,7 +157,7 @@ def incarnation_ignored(node, request):
     return _register(node, request)
 
 
-@mutant((records, "register"))
+@mutant((SCRIPTS, r.Register))
 def quarantine_without_voiding(node, request):
     fence = node.text(records.FENCE)
     if records.incarnation(node) is not None and fence[9:49] != node.run_id:
@@ -158,7 +166,7 @@ def quarantine_without_voiding(node, request):
     return _register(node, request)
 
 
-@mutant((records, "register"))
+@mutant((SCRIPTS, r.Register))
 def voiding_without_quarantine(node, request):
     return _register(node, request)[0], 0
 

@@ -1,10 +1,12 @@
 """Run the suite's own process as a site whose ORM is cached: on real nodes, with a database of the test's choice."""
 
+import asyncio
 from collections.abc import Callable, Iterator, Mapping
 from contextlib import contextmanager
 from itertools import count
 from typing import Any
 
+from asgiref.sync import sync_to_async
 from django.db import connection, connections
 from django.test import override_settings
 from django.test.utils import CaptureQueriesContext
@@ -14,8 +16,8 @@ from distcache_django.orm import install as reads
 from tests.support.waiting import wait_until
 
 #: Seconds for which a node that was just met has no vote; at least four deadlines.
-MARK_TIMEOUT = 1.0
-DEADLINE = 0.25
+MARK_TIMEOUT = 1.2
+DEADLINE = 0.3
 _PROBES = 32
 _calls = count()
 
@@ -57,16 +59,23 @@ def _loads(name: str) -> bool:
 
 @contextmanager
 def default_database(entry: Mapping[str, Any]) -> Iterator[None]:
-    """Have another database as ``"default"``, in this thread; its connection is closed at the end."""
+    """Have another database as ``"default"``, here and in the thread of ``sync_to_async``; closed at the end."""
     before, entry_before = connections["default"], connections.databases["default"]
     connections.databases["default"] = connections.configure_settings({"default": dict(entry)})["default"]
     del connections["default"]
+    asyncio.run(sync_to_async(_forget_connection)())
     try:
         yield
     finally:
+        asyncio.run(sync_to_async(_forget_connection)())
         connections["default"].close()
         connections.databases["default"] = entry_before
         connections["default"] = before
+
+
+def _forget_connection() -> None:
+    connections["default"].close()
+    del connections["default"]
 
 
 @contextmanager

@@ -32,16 +32,13 @@ def postgres(distcache_postgres: LocalPostgres, django_db_blocker) -> Iterator[s
         entry = connections.configure_settings({"default": {}, "zoo": distcache_postgres.django_settings()})["zoo"]
         connections.settings["zoo"] = entry
         schema.create_tables("zoo")
-        with trial.routed("zoo"):
-            yield "zoo"
+        yield "zoo"
         schema.drop_tables("zoo")
         connections["zoo"].close()
         del connections["zoo"], connections.settings["zoo"]
 
 
-@settings(
-    max_examples=TRIALS, deadline=None, print_blob=True, suppress_health_check=list(HealthCheck), database=None
-)
+@settings(max_examples=TRIALS, deadline=None, print_blob=True, suppress_health_check=list(HealthCheck), database=None)
 @given(st.integers(0, 2**32))
 def test_a_write_that_changes_an_answer_ends_it(zoo: None, seed: int) -> None:
     trial.run(Random(seed))
@@ -65,4 +62,5 @@ def test_a_write_that_changes_an_answer_ends_it_on_postgresql(postgres: str) -> 
     seed = Random().randrange(2**32)
     for number in range(seed, seed + POSTGRES_TRIALS):
         print("seed", number)  # noqa: T201 - what a failure is repeated with
-        trial.run(Random(number), postgres)
+        with trial.routed(postgres):
+            trial.run(Random(number), postgres)

@@ -11,10 +11,11 @@ import uuid
 from collections.abc import Iterator
 from enum import Enum, IntEnum
 from random import Random
+from typing import Any
 
 import pytest
 from django.core.exceptions import EmptyResultSet, FieldError
-from django.db import NotSupportedError, connection, models
+from django.db import NotSupportedError, connection, connections, models
 from django.test.utils import isolate_apps
 from django.utils.safestring import mark_safe
 from hypothesis import given
@@ -34,7 +35,7 @@ class Number(IntEnum):
     ONE = 1
 
 
-class Word(str, Enum):
+class Word(str, Enum):  # noqa: UP042 - what sites have, and no StrEnum
     ONE = "1"
 
 
@@ -45,14 +46,15 @@ class Pure(Enum):
 
 MOMENT = datetime.datetime(2020, 1, 1)
 #: All different, though many are equal, or print the same.
-DIFFERENT = [
+DIFFERENT: list[Any] = [
     1, True, 1.0, "1", b"1", decimal.Decimal(1), decimal.Decimal("1.0"), Number.ONE, Word.ONE, Pure.ONE, Pure.UNO,
-    Int2(1), Int4(1), 0, False, 0.0, -0.0, None, "", "None", b"", mark_safe("1"), [1], (1,), [[1]], ["1"], [], {}, {"a": 1},
+    Int2(1), Int4(1), 0, False, 0.0, -0.0, None, "", "None", b"", mark_safe("1"), [1], (1,), [[1]], ["1"], [], {},
+    {"a": 1},
     {1: "a"}, bytearray(b"1"), memoryview(b"1"), MOMENT, MOMENT.replace(tzinfo=datetime.UTC), MOMENT.isoformat(),
     MOMENT.replace(fold=1), MOMENT.replace(tzinfo=datetime.timezone(datetime.timedelta(hours=1))), MOMENT.date(),
     MOMENT.time(), datetime.timedelta(1), uuid.UUID(int=1), uuid.UUID(int=1).hex, ipaddress.ip_address("::1"),
-    ipaddress.ip_network("::1"), ipaddress.ip_interface("::1"), Jsonb(1), Jsonb("1"), Jsonb([1]), Range(1, 2), Range(1, 2, "[]"),
-    Range(empty=True), Range(None, 2), ("builtins", "list", (1,)), float("nan"), float("inf"),
+    ipaddress.ip_network("::1"), ipaddress.ip_interface("::1"), Jsonb(1), Jsonb("1"), Jsonb([1]), Range(1, 2),
+    Range(1, 2, "[]"), Range(empty=True), Range(None, 2), ("builtins", "list", (1,)), float("nan"), float("inf"),
 ]  # fmt: skip
 
 
@@ -64,7 +66,7 @@ def test_parameters_of_different_types_make_different_keys():
 
 
 def test_where_one_parameter_ends_and_another_starts_matters():
-    pairs = [["a", "b"], ["ab", ""], ["", "ab"], ["a", "b", ""], [["a", "b"]], [["a"], "b"]]
+    pairs: list[list[Any]] = [["a", "b"], ["ab", ""], ["", "ab"], ["a", "b", ""], [["a", "b"]], [["a"], "b"]]
 
     assert len({text_key("", params) for params in pairs}) == len(pairs)
     assert text_key("x", ["a"], "b") != text_key("x", ["a", "b"]) != text_key("x", [], "a", "b")
@@ -113,9 +115,9 @@ def test_keys_tell_databases_time_zones_and_schemas_apart(settings, monkeypatch)
     keys.append(query_key(asked, "SELECT", [], "SINGLE"))
     monkeypatch.setattr(asked, "using", "replica")
     keys.append(query_key(asked, "SELECT", []))
-    monkeypatch.setattr(connection, "timezone_name", "Asia/Tokyo")
+    monkeypatch.setitem(vars(connections["default"]), "timezone_name", "Asia/Tokyo")
     keys.append(query_key(asked, "SELECT", []))
-    monkeypatch.setattr(connection, "schema_name", "tenant", raising=False)
+    monkeypatch.setattr(connections["default"], "schema_name", "tenant", raising=False)
     keys.append(query_key(asked, "SELECT", []))
     settings.USE_TZ = False
     keys.append(query_key(asked, "SELECT", []))

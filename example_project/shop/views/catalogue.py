@@ -3,9 +3,10 @@
 from django.db.models import QuerySet
 from django.http import Http404, HttpRequest, HttpResponse
 from django.shortcuts import get_object_or_404, render
+from django.template.loader import render_to_string
 from django.views.decorators.http import require_safe
 
-from distcache_django import cached_view
+from distcache_django import cached, cached_view
 from example_project.shop import catalogue
 from example_project.shop.models import Brand, Category, Product
 
@@ -47,11 +48,18 @@ def search(request: HttpRequest) -> HttpResponse:
 def product(request: HttpRequest, pk: int) -> HttpResponse:
     """Show a product with its prices, its stock and what is near it.
 
-    The form on it carries a token of the visitor's, so the page is nobody else's; what it reads is cached.
+    The form on the page carries a token of the visitor's, so the page is nobody else's; all the rest of it is cached.
     """
+    name, about = product_block(pk)
+    return render(request, "shop/product.html", {"pk": pk, "name": name, "about": about})
+
+
+@cached(catalogue.TIMEOUT)
+def product_block(pk: int) -> tuple[str, str]:
+    """Give a product's name, and all that its page says about it; ends when anything changes that it shows."""
     found = find_product(pk)
-    related = catalogue.related_products(found.category_id, found.pk)
-    return render(request, "shop/product.html", {"product": found, "related": related})
+    context = {"product": found, "related": catalogue.related_products(found)}
+    return found.name, render_to_string("shop/product_block.html", context)
 
 
 @require_safe

@@ -61,8 +61,9 @@ PATHS: dict[Root, dict[str, tuple[Any, ...]]] = {
         "product_ptr__name": NAMES, "released": DATES,
     },
     Review: {
-        "pk": KEYS, "product": KEYS, "product__category": KEYS, "product__category__parent": KEYS, "product__brand": KEYS,
-        "product__tags": CODES, "product__book": KEYS, "product__book__pages": KEYS, "product__name": NAMES,
+        "pk": KEYS, "product": KEYS, "product__category": KEYS, "product__category__parent": KEYS,
+        "product__brand": KEYS, "product__tags": CODES, "product__book": KEYS, "product__book__pages": KEYS,
+        "product__name": NAMES,
         "author_country": NAMES, "stars": KEYS, "text": NAMES, "product__reviews": KEYS,
     },
     Category: {
@@ -141,7 +142,7 @@ def _subquery(rng: Random, root: Root) -> Q:
     return Q(Exists(root.objects.filter(condition(rng, root, 0), pk=OuterRef("pk"))))
 
 
-def _annotated(rng: Random, root: Root, queryset: QuerySet[Any]) -> QuerySet[Any]:
+def _annotated(rng: Random, root: Root, queryset: Any) -> Any:
     path = rng.choice(sorted(PATHS[root]))
     kind = rng.randrange(8)
     if kind == 0:
@@ -166,7 +167,7 @@ def _annotated(rng: Random, root: Root, queryset: QuerySet[Any]) -> QuerySet[Any
     return queryset.annotate(n=F(path)).filter(n__in=[rng.choice(PATHS[root][path])])
 
 
-def _filtered_relation(rng: Random, root: Root, queryset: QuerySet[Any]) -> QuerySet[Any]:
+def _filtered_relation(rng: Random, root: Root, queryset: Any) -> Any:
     relation = {Product: "reviews", Cheap: "tags", Book: "volumes", Category: "children", Brand: "products"}.get(root)
     if relation is None:
         return queryset
@@ -179,7 +180,7 @@ def _filtered_relation(rng: Random, root: Root, queryset: QuerySet[Any]) -> Quer
     return queryset.filter(rng.choice((Q(fr__pk=key), Q(fr__isnull=True), Q(fr__pk=key) | condition(rng, root, 0))))
 
 
-def queryset(rng: Random, root: Root | None = None) -> QuerySet[Any]:
+def queryset(rng: Random, root: Root | None = None) -> Any:
     """Return a queryset of ``root``, or of any model."""
     root = root or rng.choice(ROOTS)
     made = root.objects.all()

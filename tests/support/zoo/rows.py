@@ -11,7 +11,7 @@ from django.db import IntegrityError, connections, models, transaction
 from django.db.backends.base.base import BaseDatabaseWrapper
 
 from distcache_django.freshness import dependencies
-from distcache_django.orm.analysis import canonical_from_db
+from distcache_django.orm.analysis import canonical_from_db, is_refinable
 from tests.support.zoo import queries
 from tests.support.zoo.schema import tables
 
@@ -37,7 +37,7 @@ def _values(field: models.Field[Any, Any]) -> Sequence[Any]:
 
 def declarable(model: type[models.Model]) -> list[str]:
     """Return the columns of a model's own table that may be declared: any but the primary key."""
-    return [field.column for field in model._meta.local_concrete_fields if not field.primary_key]
+    return [str(field.column) for field in model._meta.local_concrete_fields if not field.primary_key]
 
 
 class Writer:
@@ -123,7 +123,7 @@ class Writer:
             for field, raw in zip(self._fields(table), row, strict=True):
                 if field.primary_key:
                     names.add(dependencies.row(table, canonical_from_db(field, raw)))
-                elif field.column in self.declared[table]:
+                elif field.column in self.declared[table] and is_refinable(field):
                     text = None if raw is None else canonical_from_db(field, raw)
                     names.add(dependencies.field(table, field.column, text))
         return names
@@ -131,8 +131,8 @@ class Writer:
     def _value(self, field: models.Field[Any, Any]) -> Any:
         return field.get_db_prep_save(self.rng.choice(_values(field)), self.connection)
 
-    def _quote(self, name: str) -> str:
-        return self.connection.ops.quote_name(name)
+    def _quote(self, name: str | None) -> str:
+        return self.connection.ops.quote_name(str(name))
 
     def _run(self, sql: str, params: Collection[Any]) -> list[tuple[Any, ...]]:
         with self.connection.cursor() as cursor:

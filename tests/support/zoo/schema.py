@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Iterator
 from contextlib import contextmanager
+from typing import Any
 
 from django.apps import apps
 from django.conf import settings
@@ -37,7 +38,7 @@ def tables() -> dict[str, type[models.Model]]:
     for model in zoo_models():
         for field in model._meta.local_many_to_many:
             assert isinstance(field, ManyToManyField)
-            through = field.remote_field.through
+            through: Any = field.remote_field.through
             found[through._meta.db_table] = through
     return found
 
