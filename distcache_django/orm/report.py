@@ -59,6 +59,10 @@ class Report:
         """Return what is touched when the rows are not known."""
         return dependencies.coarse({self.table}) | self.also
 
+    def know_nothing(self) -> None:
+        """Report coarsely, and leave the statement as it is."""
+        self.known, self.returned, self.condition = self.coarse(), "", None
+
     def statement(self, *, is_returning: bool) -> capture.Statement:
         """Return the statement to run; Django reads what it returns if ``is_returning``."""
         fetches = bool(self.returned) and not is_returning

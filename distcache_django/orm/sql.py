@@ -23,7 +23,9 @@ R = TypeVar("R")
 
 #: So many texts are remembered, none of them longer than this: bulk statements do not come again.
 _REMEMBERED: Final = 2048
-_LONGEST: Final = 16_384
+_LONGEST: Final = 8_192
+# How many values a list has makes no difference to anything that is asked here.
+_LIST = re.compile(r"%s(?:, %s)+")
 
 
 def _remembered(function: Callable[[str], R]) -> Callable[[str], R]:
@@ -31,6 +33,8 @@ def _remembered(function: Callable[[str], R]) -> Callable[[str], R]:
 
     @wraps(function)
     def remember(sql: str) -> R:
+        if "%s, %s" in sql:
+            sql = _LIST.sub("%s", sql)
         return known(sql) if len(sql) <= _LONGEST else function(sql)
 
     return remember
@@ -110,13 +114,19 @@ def ends_transaction(sql: str) -> bool:
 
     Savepoints do not.
     """
-    return _MENTIONS_END.search(sql) is not None and any(map(_ends, _statements(sql)))
+    if _MENTIONS_END.search(sql) is None:
+        return False
+    found = _statements(sql)
+    is_trigger = any({"CREATE", "TRIGGER"} <= {token.upper for token in statement[:5]} for statement in found)
+    return any(_ends(statement, is_trigger) for statement in found)
 
 
-def _ends(statement: list[Token]) -> bool:
+def _ends(statement: list[Token], is_trigger: bool) -> bool:
     words = [token.upper for token in statement[:3]]
     if words[0] == "ROLLBACK":
         return "TO" not in words
+    if words == ["END"] and is_trigger:  # SQLite's triggers have statements in them
+        return False
     return words[0] in _ENDS or words[:2] in (["START", "TRANSACTION"], ["PREPARE", "TRANSACTION"])
 
 

@@ -6,6 +6,7 @@ beside it need not confine anything.
 
 from __future__ import annotations
 
+import re
 from typing import Any, Final, cast
 
 from django.db.models.expressions import Col, RawSQL, Value
@@ -16,6 +17,7 @@ from django.db.models.sql.where import ExtraWhere, WhereNode
 __all__ = ["suspicion"]
 
 _PLAIN: Final = frozenset({Col, Value, str, int, bool, float, bytes, type(None)})
+_COLUMN: Final = re.compile(r"""(["`])[^"`]+\1\.(["`])[^"`]+\2""")
 _RAW: Final = (RawSQL, ExtraWhere)
 # Expressions that hold others are few levels deep; what is deeper is no query that anybody wrote.
 _MAX_VISITED: Final = 10_000
@@ -27,7 +29,7 @@ def suspicion(query: Query) -> str | None:
         return "it locks rows"
     if query.explain_info is not None:
         return "it explains"
-    if query.extra or query.extra_tables or query.extra_order_by:
+    if _uses_extra(query):
         return "it uses extra()"
     if isinstance(query, AggregateQuery) and (found := suspicion(query.inner_query)):
         return found
@@ -35,6 +37,15 @@ def suspicion(query: Query) -> str | None:
         if found := suspicion(part):
             return found
     return _in_expressions(query)
+
+
+def _uses_extra(query: Query) -> bool:
+    """Return whether a query has text of its own in it, other than the columns that Django's prefetching selects."""
+    if query.extra_tables or query.extra_order_by:
+        return True
+    return bool(query.extra) and not all(
+        _COLUMN.fullmatch(text) and not params for text, params in query.extra.values()
+    )
 
 
 def _in_expressions(query: Query) -> str | None:
@@ -75,7 +86,7 @@ def _search(pending: list[Any]) -> str | None:
         if visited > _MAX_VISITED:
             return "it is too large to look through"
         if isinstance(node, Query):
-            if node.extra or node.extra_tables or node.select_for_update:
+            if _uses_extra(node) or node.select_for_update:
                 return "a subquery of it uses extra() or locks rows"
             _push_query(node, pending)
         else:

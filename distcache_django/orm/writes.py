@@ -16,7 +16,7 @@ from typing import TYPE_CHECKING, Any, TypeVar, cast
 from django.core.exceptions import EmptyResultSet, FullResultSet
 from django.db import connections
 from django.db.models.sql import compiler as compilers
-from django.db.models.sql.constants import ROW_COUNT
+from django.db.models.sql.constants import NO_RESULTS, ROW_COUNT
 
 from distcache_django.freshness import dependencies
 from distcache_django.freshness.service import freshness
@@ -35,6 +35,8 @@ __all__ = ["install"]
 
 Compiled = tuple[str, tuple[Any, ...]]
 R = TypeVar("R")
+# Results that do not show what a statement returned; a caller of another library's may ask for the cursor instead.
+_COUNTED = frozenset({ROW_COUNT, NO_RESULTS, None})
 _installed = False
 
 
@@ -118,7 +120,7 @@ def _plan_insert(report: Report, query: Any, returning_fields: Fields) -> None:
     target = report.target
     report.is_bounded = True
     if target is None or len(query.objs) > MAX_ROWS:
-        report.known = report.coarse()
+        report.know_nothing()
         return
     keys = changes.inserted_keys(query, target, report.connection.vendor)
     moves = bool(query.update_fields) and target.may_change(field.column for field in query.update_fields)
@@ -127,7 +129,7 @@ def _plan_insert(report: Report, query: Any, returning_fields: Fields) -> None:
     elif report.abilities.returns and (not moves or capture.can_return_old(report.abilities, target)):
         report.returned = capture.returning(report.connection, target, with_old=moves)
     elif report.abilities.lock is None or query.on_conflict is not None or target.pk not in returning_fields:
-        report.known = report.coarse()
+        report.know_nothing()
 
 
 def _read_back(report: Report, returning_fields: Fields | None) -> Find[Any]:
@@ -177,7 +179,7 @@ def _plan_update(compiler: SQLUpdateCompiler, compiled: Compiled) -> Report:
     report, query = _report_of(compiler), cast("Any", compiler.query)
     columns = {field.column for field, _, _ in query.values}
     if report.target is None or report.target.columns[0] in columns:
-        report.known = report.coarse()
+        report.know_nothing()
     elif compiled[0]:
         report.changes_declared = report.target.may_change(columns)
         _plan_rows(report, query, report.target, lambda: _condition(compiler), is_update=True)
@@ -206,7 +208,7 @@ def _delete(compiler: SQLDeleteCompiler, original: Callable[..., Any], result_ty
         return (sql.removeprefix(start), params) if sql.startswith(start) else None
 
     if report.target is None:
-        report.known = report.coarse()
+        report.know_nothing()
     else:
         _plan_rows(report, compiler.query, report.target, condition, is_update=False)
     return _perform(report, compiler, compiled, original, result_type)
@@ -217,6 +219,8 @@ def _delete(compiler: SQLDeleteCompiler, original: Callable[..., Any], result_ty
 
 def _perform(report: Report, compiler: Any, compiled: Compiled, original: Callable[..., Any], result_type: Any) -> Any:
     """Run an UPDATE or DELETE as its report is planned; return what Django's method does."""
+    if result_type not in _COUNTED:
+        report.know_nothing()
     statement = report.statement(is_returning=False)
     sql, params = compiled
 
@@ -242,15 +246,15 @@ def _plan_rows(
     report.is_bounded = keys is not None
     returns_old = is_update and bool(target.declared) and capture.can_return_old(abilities, target)
     if len(keys or ()) > MAX_ROWS or not query.where:  # a condition on other tables only does not confine it much
-        report.known = report.coarse()
+        report.know_nothing()
     elif keys is not None and not target.declared:
         report.known = changes.touched_keys(target, keys)
     elif not _may_return(report, query):
-        report.known = report.coarse()
+        report.know_nothing()
     elif not abilities.returns or (report.changes_declared and not returns_old):
         report.condition = condition() if abilities.lock is not None else None
         if report.condition is None:
-            report.known = report.coarse()
+            report.know_nothing()
     if report.known is None and abilities.returns:
         report.returned = capture.returning(report.connection, target, with_old=returns_old)
 

@@ -9,11 +9,11 @@ from pathlib import Path
 from typing import Any, TextIO
 
 DEFAULT_SECONDS = 40.0
-DEFAULT_PRODUCTS = 3_000
+DEFAULT_PRODUCTS = 1_000
 DEFAULT_WRITES = 40.0
 WRITES_OF_COUNTED_RUN = 20.0
-# Of a run of so many requests: they would meet most of 3,000 products once, or not at all.
-PRODUCTS_OF_COUNTED_RUN = 600
+# Of a run of so many requests: they would meet most of 1,000 products once, or not at all.
+PRODUCTS_OF_COUNTED_RUN = 300
 
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:

@@ -43,12 +43,12 @@ def _heading(outcome: dict[str, Any]) -> list[str]:
 def _freshness(outcome: dict[str, Any]) -> list[str]:
     total, written = outcome["total"], outcome["written"]
     answers, reads = total["hits"] + total["misses"], total["requests"] - total["http_writes"]
+    free, hits = percent(total["free"] / max(reads, 1)), percent(total["hits"] / max(answers, 1))
     return [
         f"Writers   {_counted(written['kinds'])}",
         f"          {written['rows']:,} rows committed, {written['undone']} undone, {written['bumps']:,} version bumps",
         f"Reads     {total['checked']:,} checked, {total['of_written']:,} of written rows, {total['stale']} stale",
-        f"Cache     {percent(total['free'] / max(reads, 1))} of the pages without a query, "
-        f"{percent(total['hits'] / max(answers, 1))} of {answers:,} answers from the cache",
+        f"Cache     {free} of the pages without a query, {hits} of {answers:,} answers from the cache",
     ]
 
 

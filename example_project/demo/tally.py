@@ -15,7 +15,10 @@ KEPT_SAMPLES = 10
 
 @dataclass(frozen=True, slots=True)
 class Answer:
-    """One request and how it ended; `is_free`: without a query. `error`, `stale` and `suspended` say what was wrong, and are empty otherwise."""
+    """One request and how it ended; `is_free`: without a query.
+
+    `error`, `stale` and `suspended` say what was wrong, and are empty otherwise.
+    """
 
     kind: str
     seconds: float

@@ -26,11 +26,11 @@ from example_project.demo import traffic
 from example_project.demo.ledger import STOCK, UNDONE, Ledger, Revisions
 from example_project.demo.pages import SHOWING_PRICES, PathFinder, Visit
 
-# How many of a thousand writes are of each kind. The last two end all answers about their table: SQL through a cursor
-# names no rows, and a category has too many to name.
-MIX = {"price": 450, "stock": 396, "brand": 60, "rollback": 60, "savepoint": 30, "sql": 2, "category": 2}
-# A short run has one of each, too.
-CERTAIN = {40: "sql", 120: "category"}
+# How many of a thousand writes are of each kind.
+MIX = {"price": 475, "stock": 405, "brand": 20, "rollback": 60, "savepoint": 30, "sql": 10}
+# The first writer's 30th write, and every 450th after it, is of too many rows to name them: such a write ends all
+# answers that show any price.
+CATEGORY_FROM, CATEGORY_EVERY = 30, 450
 # Stock is written as it is wanted, by sales; of the other writes so many, the rest is spread over the shop.
 POPULAR_SHARE = 0.3
 KEPT_ERRORS = 5
@@ -70,7 +70,7 @@ class Writer:
         self._stock = models.Inventory.objects
         self._products = models.Product.objects
         self._random = random.Random(f"{orders.seed}:writer:{orders.column}")
-        self._sql = Path(__file__).with_name("reprice.sql").read_text()
+        self._sql = Path(__file__).with_name("restock.sql").read_text()
         self._written: Revisions = {}
         self._unwarned = 0
         self._position = 1
@@ -98,10 +98,13 @@ class Writer:
         kinds, shares = list(MIX), list(MIX.values())
         wanted = (visit for visit in traffic.drawn(self._random.randrange(2**32)) if visit.kind in SHOWING_PRICES)
         for number, visit in enumerate(wanted):
-            kind = CERTAIN.get(number) or self._random.choices(kinds, shares)[0]
+            kind = "category" if self._is_for_category(number) else self._random.choices(kinds, shares)[0]
             is_popular = kind == "stock" or self._random.random() < POPULAR_SHARE
             product = paths.shown(visit) if is_popular else self._random.randint(1, self._orders.products)
             yield kind, product, paths.position(Visit("price", product, visit.position))
+
+    def _is_for_category(self, number: int) -> bool:
+        return self._orders.column == 0 and number % CATEGORY_EVERY == CATEGORY_FROM
 
     def _write(self, kind: str, product: int) -> None:
         self._unwarned = self._freshness.counts()["mark_failures"]
@@ -170,9 +173,9 @@ class Writer:
     def _write_sql(self, product: int) -> None:
         """Send SQL through a cursor, in autocommit."""
         with connection.cursor() as cursor:
-            cursor.execute(self._sql, [self._amount(), product])
+            cursor.execute(self._sql, [self._random.randrange(500), product])
             ((revision,),) = cursor.fetchall()
-        self._written = {(product, 1): revision}
+        self._written = {(product, STOCK): revision}
 
     def _write_rollback(self, product: int) -> None:
         """Change a price and roll back; what it read of its own must not have got into the cache."""

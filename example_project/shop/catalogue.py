@@ -10,7 +10,7 @@ from django.core.paginator import Page, Paginator
 from django.db.models import Count, Prefetch, Q, QuerySet
 
 from distcache_django import cached
-from example_project.shop.models import Brand, Category, Customer, Order, Price, Product
+from example_project.shop.models import Brand, Category, Customer, Inventory, Order, Price, Product
 
 PAGE_SIZE = 24
 TIMEOUT = 600
@@ -20,21 +20,23 @@ LAST_ORDERS = 20
 
 
 def products() -> QuerySet[Product]:
-    """Products with all that pages show of them, in two queries for any number."""
-    return Product.objects.select_related("category", "brand", "inventory").prefetch_related(_prices())
+    """Products with what changes now and then: all but the stock. Two queries for any number."""
+    return Product.objects.select_related("category", "brand").prefetch_related(_prices())
 
 
 def tiles() -> QuerySet[Product]:
-    """Products with what a list shows of them, by name.
-
-    Without the stock: a list of a category joined with it would depend on all of the stock's table.
-    """
+    """Products with what a list shows of them, by name."""
     return Product.objects.select_related("brand").prefetch_related(_prices()).order_by("name", "pk")
 
 
 def _prices() -> "Prefetch[Any]":
     # The model's own order goes by the product's name, and would read the products again.
     return Prefetch("prices", Price.objects.order_by("position"))
+
+
+def stock_of(product_id: int) -> Inventory | None:
+    """A product's stock, if anybody keeps count. It is sold all the time, so it is read, and cached, by itself."""
+    return Inventory.objects.filter(product=product_id).first()
 
 
 def page_of(found: QuerySet[Product], number: str) -> "Page[Product]":

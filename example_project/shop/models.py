@@ -76,12 +76,6 @@ class Product(models.Model):
     def get_absolute_url(self) -> str:
         return reverse("shop:product", args=[self.pk])
 
-    @property
-    def stock(self) -> int:
-        """How many pieces there are; none where nobody keeps count."""
-        inventory: Inventory | None = getattr(self, "inventory", None)
-        return inventory.quantity if inventory else 0
-
 
 class Price(Revised):
     """One of a product's prices."""

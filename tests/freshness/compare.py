@@ -9,7 +9,7 @@ import sys
 from contextlib import closing
 
 from distcache_django.testing import LocalNodes, LocalPostgres
-from tests.freshness.interleavings import SCENARIOS, Scenario
+from tests.freshness.interleavings import COMPARED, Scenario
 from tests.freshness.rows import SHAPES
 from tests.freshness.stage import ActorFailed, Nursery, Stage
 
@@ -42,7 +42,7 @@ def main() -> int:
             stage.actor("setup").call("create_tables")
             if options.subject == "distcache":
                 stage.await_cache()
-            for scenario, kinds in SCENARIOS.items():
+            for scenario, kinds in COMPARED.items():
                 _print(scenario.__name__, tally(stage, scenario, kinds))
     return 0
 

@@ -140,6 +140,16 @@ def nested_blocks(stage: Stage, kind: str, shape: str) -> list[Look]:
     return _at_every_point(stage, "write_in_nested_blocks", kind, shape)
 
 
+def in_request(stage: Stage, kind: str, shape: str) -> list[Look]:
+    """C, D, D3 with the transaction that ``ATOMIC_REQUESTS`` puts around a view."""
+    return _at_every_point(stage, "write_in_request", kind, shape)
+
+
+def asynchronous_writer(stage: Stage, kind: str, shape: str) -> list[Look]:
+    """C, D, D3 with ``asave()`` and its like, which run in another thread."""
+    return _at_every_point(stage, "write_asynchronously", kind, shape)
+
+
 def rolled_back(stage: Stage, kind: str, shape: str) -> list[Look]:
     """F: the writer reads its own change inside the transaction, which is then rolled back."""
     trial = _trial(stage, kind)
@@ -224,6 +234,8 @@ SCENARIOS: dict[Scenario, tuple[str, ...]] = {
     manual_commit: ("save", "update", "delete", "raw"),
     commit_by_text: ("save", "update", "raw"),
     nested_blocks: ("save", "update", "delete", "raw"),
+    in_request: ("save", "update", "delete", "raw"),
+    asynchronous_writer: ("save", "update", "delete", "create"),
     rolled_back: KINDS,
     rolled_back_savepoint: KINDS,
     own_write: KINDS,
@@ -231,4 +243,49 @@ SCENARIOS: dict[Scenario, tuple[str, ...]] = {
     hook_after_write: ("save", "update", "delete", "raw"),
     robust_hook: ("save", "update", "delete", "raw"),
     asynchronous_reader: ("save", "update", "delete", "create", "raw"),
+}
+
+
+# ---------------------------------------------------------------- of which the suite has more thorough forms
+
+
+def killed_writer(stage: Stage, kind: str, shape: str) -> list[Look]:
+    """K: the writer is killed between COMMIT and invalidation."""
+    trial = _trial(stage, kind)
+    stage.fill(shape, trial)
+    writer = stage.fresh("victim").begin("write", hold=["committed"], kind=kind, **trial)
+    assert writer.reached("committed")
+    writer.kill()
+    return stage.looks("after the kill", shape, kind, trial)
+
+
+def killed_writer_after_late_fill(stage: Stage, kind: str, shape: str) -> list[Look]:
+    """K, and a reader filled the cache just before COMMIT."""
+    trial = _trial(stage, kind)
+    writer = stage.fresh("victim").begin("write", hold=["commit", "committed"], kind=kind, **trial)
+    assert writer.reached("commit")
+    looks = stage.looks("before COMMIT", shape, kind, trial)
+    writer.go("commit")
+    assert writer.reached("committed")
+    writer.kill()
+    return looks + stage.looks("after the kill", shape, kind, trial)
+
+
+def moved_row(stage: Stage, how: str, shape: str) -> list[Look]:
+    """L: A moves the row from shelf 1 to 2; B, whose instance still says 1, moves it to 3: the lists of all three."""
+    trial = {**stage.trial(), "third": stage.trial()["other"]}
+    stage.actor("second writer").call("load_stale_instance", **trial)
+    stage.actor("writer").call("write", kind="move", **trial)
+    groups = [{**trial, "shelf": trial[group]} for group in ("shelf", "other", "third")]
+    for group in groups:
+        stage.fill(shape, group)
+    stage.actor("second writer").call("move_stale_instance", how=how, atomic=True, **trial)
+    return [look for group in groups for look in stage.looks("after the second move", shape, how, group)]
+
+
+COMPARED: dict[Scenario, tuple[str, ...]] = {
+    **SCENARIOS,
+    killed_writer: KINDS,
+    killed_writer_after_late_fill: KINDS,
+    moved_row: ("save", "save_fields", "bulk_update", "update"),
 }

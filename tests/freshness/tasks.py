@@ -1,5 +1,6 @@
 """What actors do beyond one read or one write: transactions in every shape."""
 
+import asyncio
 import threading
 import time
 from concurrent.futures import ThreadPoolExecutor
@@ -7,6 +8,7 @@ from contextlib import nullcontext, suppress
 from functools import partial
 from typing import Any
 
+from asgiref.sync import sync_to_async
 from django.conf import settings
 from django.db import connections, transaction
 
@@ -240,3 +242,40 @@ def write_in_two_databases(subject: Subject, *, fails: str, **trial: int) -> Non
         with suppress(RollBack), transaction.atomic(fails):
             change(subject, "update", trial, fails)
             raise RollBack
+
+
+def write_in_request(subject: Subject, *, kind: str, **trial: int) -> None:
+    """Write in a view, in the transaction that ``ATOMIC_REQUESTS`` puts around it."""
+    from django.core.handlers.base import BaseHandler
+    from django.http import HttpRequest, HttpResponse
+
+    def view(_: HttpRequest) -> HttpResponse:
+        change(subject, kind, trial)
+        return HttpResponse()
+
+    connections.settings["default"]["ATOMIC_REQUESTS"] = True
+    try:
+        BaseHandler().make_view_atomic(view)(HttpRequest())
+    finally:
+        connections.settings["default"]["ATOMIC_REQUESTS"] = False
+
+
+def write_asynchronously(_: Subject, *, kind: str, **trial: int) -> None:
+    """Write through Django's asynchronous methods."""
+    asyncio.run(_awrite(kind, trial))
+
+
+async def _awrite(kind: str, trial: dict[str, int]) -> None:
+    from tests.freshness.app.models import Item
+
+    if kind == "save":
+        item = await Item.objects.aget(pk=trial["pk"])
+        item.price += 10
+        await item.asave()
+    elif kind == "update":
+        await Item.objects.filter(pk=trial["pk"]).aupdate(price=77)
+    elif kind == "delete":
+        await Item.objects.filter(pk=trial["pk"]).adelete()
+    else:
+        await Item.objects.acreate(pk=trial["new"], shelf_id=trial["shelf"], batch=trial["batch"], price=5)
+    await sync_to_async(connections.close_all)()

@@ -33,6 +33,8 @@ def test_no_answer_is_stale_under_load(make_stage: Callable[..., Stage], postgre
 
 
 def test_careless_cache_is_stale_under_load(make_stage: Callable[..., Stage], postgres: LocalPostgres) -> None:
-    report = run(make_stage, postgres, seconds=3, subject="careless")
+    def is_stale() -> bool:
+        report = run(make_stage, postgres, seconds=2, subject="careless")
+        return report.stale > 0 or report.wrong != ()
 
-    assert report.stale or report.wrong
+    assert any(is_stale() for _ in range(8))

@@ -41,7 +41,8 @@ def flush(world: World) -> None:
 def evict(world: World) -> None:
     """Evict a key as the policies named ``volatile-*`` do: never a marked record."""
     node = world.nodes[node_of(world)]
-    volatile = [key for key in node.keys() if node.is_volatile(key)]
+    keys = node.keys()
+    volatile = [key for key in keys if node.is_volatile(key)]
     if volatile:
         key = world.random.choice(volatile)
         world.note("evicted at", node.name, key)
@@ -96,7 +97,7 @@ def clear(world: World) -> None:
 #: What goes wrong in a history, and how often: one of these, or several.
 THEMES: list[dict[Callable[[World], None], float]] = [
     {},
-    {crash: 1.0, replace: 0.2},
+    {crash: 1.0, leap: 2.0, replace: 0.2},
     {crash: 1.0, flush: 1.0, forget_fence: 1.0},
     {evict: 2.0, day: 0.1, clear: 0.2},
     {cut: 1.0, late: 2.0, replace: 0.3},

@@ -44,6 +44,11 @@ def mutant(*targets: tuple[Any, Any]) -> Callable[[Callable[..., Any]], Callable
     return take
 
 
+def first_version(node: MemoryNode) -> bytes:
+    """Return a version that is always the same."""
+    return (records.incarnation(node) or b"") + bytes(8)
+
+
 # ---------------------------------------------------------------- the writer
 
 
@@ -133,7 +138,7 @@ def marked_record_evicted(_self, key):
 @mutant((records, "fresh"))
 def fixed_mint_value(node):
     node.put(records.COUNT, 0)
-    return records.incarnation(node) + bytes(8)
+    return first_version(node)
 
 
 _minted = records._minted
@@ -142,7 +147,7 @@ _minted = records._minted
 @mutant((records, "_minted"))
 def mint_starts_anew(node, key, ttl_ms):
     if _read_record(node, key) is None:
-        records.write(node, key, records.incarnation(node) + bytes(8), b"k", [], ttl_ms)
+        records.write(node, key, first_version(node), b"k", [], ttl_ms)
     return _minted(node, key, ttl_ms)
 
 

@@ -21,6 +21,7 @@ from distcache_django.core.freshness import RECORD_PREFIX, Versions
 from distcache_django.exceptions import DistcacheError, NodeRefused, NodeTimeout, NodeUnreachable, TransportError
 from distcache_django.testing.memory import OUT_OF_MEMORY, pay
 from distcache_django.testing.memory_node import MemoryNode
+from distcache_django.testing.memory_records import incarnation
 from distcache_django.transport.health import known_down, remember, report
 
 #: Seconds that a mark lives, and a quarantine.
@@ -105,9 +106,10 @@ class World:
 
     def execute(self, name: str, request: r.Request) -> Any:
         """Let a node execute a request."""
-        if name in self.full and isinstance(request, (r.Register, r.Mint, r.Mark, r.Bump, r.Fill, r.Store)):
+        node = self.nodes[name]
+        if name in self.full and needs_memory(node, request):
             raise NodeRefused(name, OUT_OF_MEMORY)
-        reply = self.nodes[name].execute(request)
+        reply = node.execute(request)
         if type(request) is r.Bump:
             self.deliver(request.keys)
         return reply
@@ -252,6 +254,13 @@ class Client:
         if self._runs.get(node) != boots:
             self._runs[node] = boots
             self.generations[node] += 1
+
+
+def needs_memory(node: MemoryNode, request: r.Request) -> bool:
+    """Return whether a full node refuses a request: a script that writes nothing is not refused."""
+    if isinstance(request, (r.Mint, r.Mark)):
+        return incarnation(node) is not None
+    return isinstance(request, (r.Register, r.Bump, r.Fill, r.Store))
 
 
 def described(word: object) -> str:

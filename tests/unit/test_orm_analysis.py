@@ -2,20 +2,23 @@
 
 from collections.abc import Iterator
 from contextlib import suppress
+from types import SimpleNamespace
 from typing import Any
 
 import pytest
+from django.apps import apps
 from django.db import connection, models
-from django.db.models import Case, Count, Exists, F, Func, Max, OuterRef, Q, Value, When
+from django.db.models import Case, Count, Exists, F, Func, Max, OuterRef, Q, Value, When, prefetch_related_objects
 from django.db.models.expressions import RawSQL
+from django.db.models.fields.related import ForeignObject
 from django.db.models.functions import Lower, Now, Random
-from django.db.models.lookups import Exact
+from django.db.models.lookups import Exact, IntegerFieldExact
 from django.db.models.sql import Query
-from django.test.utils import register_lookup
+from django.test.utils import isolate_apps, register_lookup
 
 from distcache_django.orm import analysis
 from tests.support.zoo import schema
-from tests.support.zoo.models import Book, Brand, Category, Cheap, Product, Review, Tag
+from tests.support.zoo.models import Animal, Book, Brand, Category, Cheap, Product, Review, Tag
 from tests.support.zoo.trial import recorded
 
 DECLARED = {
@@ -146,6 +149,27 @@ def test_an_operand_left_out_does_not_stand_for_a_subquery():
     assert "zoo_product" in dependencies(union.values_list("pk"))
 
 
+def test_a_text_of_another_query_is_not_refined_by_this_one():
+    query = BOOKS.filter(pk=1).query
+    query.get_compiler(connection=connection).as_sql()
+    other, _ = BOOKS.filter(pk=1).select_related("series").query.get_compiler(connection=connection).as_sql()
+
+    found = analysis.dependencies(query, other, lambda table: (), "sqlite")
+
+    assert found == names("book", "product")
+
+
+@isolate_apps()
+def test_a_join_of_columns_that_compare_by_conversion_confines_nothing():
+    class Loose(Animal):
+        code = models.CharField(max_length=9)
+        product: Any = ForeignObject(Product, models.DO_NOTHING, ["code"], ["id"], related_name="+")
+
+    confined = Loose.objects.filter(code="3", product__price=1)
+
+    assert "zoo_product" in (dependencies(confined) or ())
+
+
 def test_several_occurrences_are_refined_if_each_is():
     series = BOOKS.filter(pk=1, series__pk=2, series__series=3)
 
@@ -163,6 +187,7 @@ def test_several_occurrences_are_refined_if_each_is():
         (lambda: list(Product(pk=5).tags.all()), ["tag", "product_tags:product_id=5"]),
         (lambda: list(instance(Category, pk=5).products.all()), ["product:category_id=5"]),
         (lambda: Product(pk=5, brand_id=2).brand, ["brand:2"]),
+        (lambda: prefetch_related_objects([Product(pk=5)], "tags"), ["tag", "product_tags:product_id=5"]),
     ],
 )
 def test_what_the_orm_asks_depends_on(ask, expected):
@@ -222,8 +247,11 @@ class AlwaysExact(Exact):
 
 
 def test_a_lookup_of_a_sites_own_confines_nothing():
-    with register_lookup(models.IntegerField, AlwaysExact):
-        assert dependencies(Review.objects.filter(stars=3)) == names("review")
+    try:
+        with register_lookup(models.IntegerField, AlwaysExact):
+            assert dependencies(Review.objects.filter(stars=3)) == names("review")
+    finally:  # the context manager forgets the lookup, but not that there was another before
+        models.IntegerField.register_lookup(IntegerFieldExact)
 
 
 class OtherQuery(Query):
@@ -237,12 +265,24 @@ def test_a_subclass_of_query_depends_on_tables():
     assert dependencies(queryset) == names("product")
 
 
+@isolate_apps()
 def test_a_table_with_a_schema_in_its_name_is_found_wherever_it_stands(monkeypatch):
-    monkeypatch.setattr(Brand._meta, "db_table", 'main"."zoo_brand')
-    monkeypatch.setattr(analysis._Registry, "models", None)
-    inner = PRODUCTS.filter(Exists(Brand.objects.filter(pk=1)))
+    class Shelved(Animal):
+        class Meta:
+            app_label = "zoo"
+            db_table = 'main"."zoo_shelved'
 
-    assert 'main"."zoo_brand' in dependencies(inner)
-    assert 'main"."zoo_brand' in dependencies(Brand.objects.filter(pk=1))
-    monkeypatch.undo()
-    analysis._Registry.models = None
+    models_known = [*apps.get_models(include_auto_created=True), Shelved]
+    monkeypatch.setattr(analysis, "apps", SimpleNamespace(get_models=lambda **kwargs: models_known))
+
+    assert dependencies(Shelved.objects.filter(pk=1)) == {'main"."zoo_shelved'}
+    assert dependencies(PRODUCTS.filter(Exists(Shelved.objects.all()), pk=1)) == {
+        'main"."zoo_shelved', "zoo_product:1", "zoo_product:*"
+    }  # fmt: skip
+
+
+def test_a_table_that_no_model_has_is_a_dependency():
+    class Rows(Func):
+        template = "(SELECT COUNT(*) FROM Legacy)"
+
+    assert "Legacy" in (dependencies(PRODUCTS.annotate(x=Rows(output_field=models.IntegerField()))) or ())

@@ -187,8 +187,16 @@ def test_a_write_hidden_by_a_dialect_is_found():
     assert "b" in sql.written("SELECT 1 /* /* */ ; DELETE FROM b /* */ */").tables
 
 
+def test_lists_of_any_length_are_one_text():
+    first = sql.reading("SELECT x FROM a WHERE y IN (%s, %s)")
+
+    assert sql.reading("SELECT x FROM a WHERE y IN (%s, %s, %s, %s)") is first
+    assert sql.reading("SELECT x FROM a WHERE y IN (%s)") is first
+    assert sql.written("SELECT '%s, %s'; DELETE FROM a").tables == {"a"}
+
+
 def test_long_texts_are_read_but_not_remembered():
-    text = "DELETE FROM a WHERE x IN (" + ", ".join(["%s"] * 10_000) + ")"
+    text = "DELETE FROM a WHERE x IN (" + ", ".join(["x + 1"] * 10_000) + ")"
 
     assert sql.written(text).tables == {"a"}
 
@@ -245,7 +253,8 @@ def test_transactions_ended_by_hand_are_seen(text):
 @pytest.mark.parametrize(
     "text",
     ["ROLLBACK TO SAVEPOINT x", "ROLLBACK TO x", "SAVEPOINT x", "SELECT 'COMMIT'", "PREPARE x AS SELECT 1",
-     "SELECT CASE WHEN 1 THEN 2 END", "UPDATE a SET begin = 1"],
+     "SELECT CASE WHEN 1 THEN 2 END", "UPDATE a SET begin = 1",
+     "CREATE TRIGGER x AFTER UPDATE ON a BEGIN DELETE FROM b; END"],
 )  # fmt: skip
 def test_other_statements_end_no_transaction(text):
     assert not sql.ends_transaction(text)

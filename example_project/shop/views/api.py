@@ -3,6 +3,7 @@
 from decimal import Decimal, InvalidOperation
 from typing import Any
 
+from django.db.models import QuerySet
 from django.http import Http404, HttpRequest, HttpResponse, HttpResponseBadRequest, JsonResponse
 from django.shortcuts import get_object_or_404
 from django.views.decorators.http import require_http_methods, require_safe
@@ -32,7 +33,7 @@ def stock(request: HttpRequest, pk: int) -> HttpResponse:
 async def card(request: HttpRequest, pk: int) -> HttpResponse:
     """Tell what a product tile shows; the cache is read without blocking the event loop."""
     try:
-        return JsonResponse(_card(await catalogue.products().aget(pk=pk)))
+        return JsonResponse(_card(await _with_stock().aget(pk=pk)))
     except Product.DoesNotExist:
         raise Http404(f"no product {pk}") from None
 
@@ -44,7 +45,7 @@ async def compare(request: HttpRequest) -> HttpResponse:
     if len(words) > MOST_COMPARED or not all(word.isdecimal() and len(word) < 10 for word in words):
         return HttpResponseBadRequest(f"ids must be 1 to {MOST_COMPARED} numbers, separated by commas")
     ids = [int(word) for word in words]
-    found = {product.pk: product async for product in catalogue.products().filter(pk__in=ids).order_by()}
+    found = {product.pk: product async for product in _with_stock().filter(pk__in=ids).order_by()}
     return JsonResponse({"products": [_card(found[pk]) for pk in ids if pk in found]})
 
 
@@ -63,6 +64,10 @@ def change_price(request: HttpRequest, pk: int, position: int) -> HttpResponse:
     except Price.DoesNotExist:
         raise Http404(f"product {pk} has no price {position}") from None
     return JsonResponse({"product": pk, "position": position, "amount": str(amount), "revision": revision})
+
+
+def _with_stock() -> QuerySet[Product]:
+    return catalogue.products().select_related("inventory")
 
 
 def _price(price: Price) -> dict[str, Any]:

@@ -51,12 +51,13 @@ def product(request: HttpRequest, pk: int) -> HttpResponse:
     The form on the page carries a token of the visitor's, so the page is nobody else's; all the rest of it is cached.
     """
     name, about = product_block(pk)
-    return render(request, "shop/product.html", {"pk": pk, "name": name, "about": about})
+    context = {"pk": pk, "name": name, "about": about, "stock": catalogue.stock_of(pk)}
+    return render(request, "shop/product.html", context)
 
 
 @cached(catalogue.TIMEOUT)
 def product_block(pk: int) -> tuple[str, str]:
-    """Give a product's name, and all that its page says about it; ends when anything changes that it shows."""
+    """Give a product's name, and what its page says about it; ends when anything changes that it shows."""
     found = find_product(pk)
     context = {"product": found, "related": catalogue.related_products(found)}
     return found.name, render_to_string("shop/product_block.html", context)

@@ -200,8 +200,9 @@ def test_in_a_testcase_a_refused_write_leaves_the_connection_as_django_does(
     needs_rollback = []
 
     def act() -> None:
+        manager: Any = Entry.objects
         with pytest.raises(IntegrityError):
-            Entry.objects._insert([Entry(code="e1", group=1)], [Entry._meta.get_field("code")], using="default")
+            manager._insert([Entry(code="e1", group=1)], [Entry._meta.get_field("code")], using="default")
         needs_rollback.append(connection.needs_rollback)
 
     run_in_testcase(act)

@@ -10,6 +10,8 @@ from django.db import DatabaseError, IntegrityError, connection, models, transac
 from django.db.migrations import operations
 from django.db.migrations.executor import MigrationExecutor
 from django.db.migrations.state import ModelState, ProjectState
+from django.db.models.sql import UpdateQuery
+from django.db.models.sql.constants import CURSOR
 from django.test.utils import override_settings
 
 from distcache_django.freshness import service as services
@@ -180,6 +182,16 @@ def test_a_wrapper_that_does_not_execute_leaves_the_write_coarse(recorder: Recor
     with transaction.atomic(), connection.execute_wrapper(lambda *_: None):
         Product.objects.filter(category=1).update(price=2)
 
+    assert told(recorder) == coarse({"zoo_product"})
+
+
+def test_a_library_that_asks_for_the_cursor_gets_django_s(recorder: Recorder, database: str) -> None:
+    query = Product.objects.filter(category=1).query.chain(UpdateQuery)
+    query.add_update_values({"price": 3})
+    with transaction.atomic():
+        cursor = query.get_compiler("default").execute_sql(CURSOR)
+
+    assert cursor.rowcount == 2
     assert told(recorder) == coarse({"zoo_product"})
 
 
