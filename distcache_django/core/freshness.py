@@ -301,7 +301,7 @@ class Versions:
     def _register(self, nodes: set[str]) -> Op[None]:
         # Taken before asking: a link that opens meanwhile may lead to a server that has been restarted since.
         generations = {node: self._generation(node) for node in nodes}
-        asks = [Ask(node, Register(self._random(8), self._mark_ms)) for node in nodes]
+        asks = [Ask(node, Register(self._random(8), self._mark_ms)) for node in sorted(nodes)]
         for ask, reply in zip(asks, (yield Gather(asks)), strict=True):
             if isinstance(reply, TransportError):
                 self._lives.pop(ask.node, None)

@@ -32,7 +32,7 @@ from distcache_django.orm import sql as sqltext
 from distcache_django.orm.confinement import Declared, Guards, guards_of
 from distcache_django.orm.profiles import untracked_tables
 from distcache_django.orm.suspicion import suspicion
-from distcache_django.orm.values import NotCanonical, canonical, canonical_exact, canonical_from_db, is_refinable, spell
+from distcache_django.orm.values import NotCanonical, canonical, canonical_exact, canonical_from_db, is_refinable
 
 __all__ = [
     "NotCanonical",
@@ -41,7 +41,6 @@ __all__ = [
     "canonical_from_db",
     "dependencies",
     "is_refinable",
-    "spell",
     "why_not",
 ]
 

@@ -32,6 +32,7 @@ __all__ = [
     "all_tables",
     "database_cascades",
     "inserted_keys",
+    "is_plain",
     "is_tracked",
     "named_keys",
     "resolve_tables",
@@ -120,6 +121,14 @@ def named_keys(query: Query, target: Target, vendor: str) -> list[str] | None:
     return _keys_of(query.where, target.pk, query.base_table or target.table)
 
 
+def is_plain(where: WhereNode) -> bool:
+    """Return whether a condition compares columns of the one table with values, and nothing else.
+
+    Rows that are locked and for which such a condition held keep to it; with a subquery or a function they may not.
+    """
+    return all(is_plain(child) if isinstance(child, WhereNode) else _is_plain_lookup(child) for child in where.children)
+
+
 def inserted_keys(query: InsertQuery, target: Target, vendor: str) -> list[str] | None:
     """Return the canonical primary keys of the rows to insert, ``None`` where the database is to assign them."""
     pk = target.pk
@@ -182,6 +191,13 @@ def _keys_of_lookup(lookup: Any, pk: Field[Any, Any], alias: str) -> list[str] |
 def _is_column(lookup: Lookup[Any], pk: Field[Any, Any], alias: str) -> bool:
     left = lookup.lhs
     return isinstance(left, Col) and left.alias == alias and left.target.column == pk.column
+
+
+def _is_plain_lookup(lookup: Any) -> bool:
+    if not isinstance(lookup, Lookup) or not isinstance(lookup.lhs, Col):
+        return False
+    values = lookup.rhs if isinstance(lookup.rhs, (list, tuple, set, frozenset)) else [lookup.rhs]
+    return not any(hasattr(value, "as_sql") for value in values)
 
 
 def _canonical_keys(pk: Field[Any, Any], values: Iterable[Any]) -> list[str] | None:

@@ -6,7 +6,7 @@ from collections.abc import Iterable
 from typing import Any
 
 from django.core.exceptions import EmptyResultSet
-from django.db import DEFAULT_DB_ALIAS, router
+from django.db import DEFAULT_DB_ALIAS, connections, router
 from django.db.models import Model, QuerySet
 
 from distcache_django.freshness import dependencies as names
@@ -35,7 +35,10 @@ def _queryset_dependencies(queryset: QuerySet[Any, Any]) -> Iterable[str]:
         sql, _ = queryset.query.get_compiler(using=queryset.db).as_sql()
     except EmptyResultSet:
         return sorted(tables_of(queryset.model))
-    return sorted(analysis.dependencies(queryset.query, sql, declared_columns) or tables_read(sql))
+    return sorted(
+        analysis.dependencies(queryset.query, sql, declared_columns, connections[queryset.db].vendor)
+        or tables_read(sql)
+    )
 
 
 def invalidate(*named: type[Model] | Model | QuerySet[Any, Any] | str, using: str | None = None) -> None:

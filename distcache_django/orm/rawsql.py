@@ -89,7 +89,7 @@ def _note_read(sql: str, effect: Effect) -> None:
     reading = text_analysis.reading(sql)
     if effect is not _HARMLESS:
         spoil("it is loaded by SQL that writes")
-    elif reading.tables and reading.doubt:
+    elif reading.doubt and sql.lstrip()[:6].upper() == "SELECT":
         spoil(f"SQL of the site's own: {reading.doubt}")
     else:
         note(sorted(changes.resolve_tables(reading.tables)))

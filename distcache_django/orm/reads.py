@@ -26,7 +26,7 @@ from distcache_django.freshness.service import freshness
 from distcache_django.freshness.transactions import may_use_cache
 from distcache_django.orm import analysis, fingerprint
 from distcache_django.orm.options import AnyQuery, QueryOptions, choose, lifetime
-from distcache_django.orm.profiles import Profile, declared_columns, fields_by_column
+from distcache_django.orm.profiles import Profile, declared_columns
 
 if TYPE_CHECKING:
     from django.db.backends.base.base import BaseDatabaseWrapper
@@ -161,22 +161,7 @@ def _compile(compiler: SQLCompiler) -> Compiled | None:
 
 
 def _dependencies(compiler: SQLCompiler, compiled: Compiled) -> frozenset[str] | None:
-    query = compiler.query
-    if query.extra and _extra_is_a_prefetchs(compiler):
-        query = query.clone()
-        query.extra = {}
-    return analysis.dependencies(query, compiled[0], declared_columns, compiler.connection.vendor)
-
-
-def _extra_is_a_prefetchs(compiler: SQLCompiler) -> bool:
-    """Return whether only Django used ``extra()``: a prefetch over many-to-many selects the other side's key."""
-    quote = compiler.connection.ops.quote_name
-    tables = {source.table_name for source in compiler.query.alias_map.values()}
-    columns = {f"{quote(table)}.{quote(column)}" for table in tables for column in fields_by_column(table)}
-    return all(
-        name.startswith("_prefetch_related_val_") and text in columns and not params
-        for name, (text, params) in compiler.query.extra.items()
-    )
+    return analysis.dependencies(compiler.query, compiled[0], declared_columns, compiler.connection.vendor)
 
 
 def _in_order(dependencies: Collection[str]) -> tuple[str, ...]:

@@ -27,7 +27,6 @@ __all__ = [
     "canonical_from_db",
     "is_comparable",
     "is_refinable",
-    "spell",
 ]
 
 #: Text longer than this is named by its digest.
@@ -57,9 +56,9 @@ def canonical(field: FieldOf, value: Any) -> str:
     if kind is None or value is None or hasattr(value, "resolve_expression"):
         raise NotCanonical("the value is NULL, known to the database only, or of a field whose values have no spelling")
     if type(value) is kind.type:
-        return spell(value)
+        return _spell(value)
     try:
-        return spell(kind.read(_target(field).get_prep_value(value)))
+        return _spell(kind.read(_target(field).get_prep_value(value)))
     except (TypeError, ValueError, ArithmeticError, ValidationError) as error:
         raise NotCanonical("the value is none of the field's") from error
 
@@ -73,9 +72,9 @@ def canonical_from_db(field: FieldOf, raw: Any) -> str:
     if kind is None:
         raise NotCanonical("values of the field have no spelling")
     if type(raw) is kind.type:
-        return spell(raw)
+        return _spell(raw)
     try:
-        return spell(kind.read(raw))
+        return _spell(kind.read(raw))
     except (TypeError, ValueError, ArithmeticError) as error:
         raise NotCanonical("the database holds what the field could not have stored") from error
 
@@ -104,11 +103,6 @@ def is_comparable(field: FieldOf, other: FieldOf) -> bool:
     return kind is not None and kind is _kind_of(other)
 
 
-def spell(value: Any) -> str:
-    """Return the spelling of a value of exactly the type that its field prepares, for code that has seen to that."""
-    return (_SPELLINGS.get(type(value)) or _spell_other)(value)
-
-
 def _spell_text(value: str) -> str:
     if len(value) <= _LONGEST_TEXT:
         return value
@@ -128,13 +122,9 @@ _SPELLINGS: Final[dict[type, Callable[[Any], str]]] = {
 }
 
 
-def _spell_other(value: Any) -> str:
-    """Spell a value of a subclass as its base, whatever the subclass prints: members of enums have names."""
-    if isinstance(value, int):
-        return str(int(value))
-    if isinstance(value, str):
-        return _spell_text(str.__str__(value))
-    return _spell_text(str(value))
+def _spell(value: Any) -> str:
+    """Spell a value of exactly one of the types above: what subclasses print is their own, members of enums names."""
+    return _SPELLINGS[type(value)](value)
 
 
 def _read_integer(raw: Any) -> int:

@@ -249,7 +249,7 @@ def _plan_rows(
         report.know_nothing()
     elif keys is not None and not target.declared:
         report.known = changes.touched_keys(target, keys)
-    elif not _may_return(report, query):
+    elif not _may_return(report, query) or not (abilities.returns or changes.is_plain(query.where)):
         report.know_nothing()
     elif not abilities.returns or (report.changes_declared and not returns_old):
         report.condition = condition() if abilities.lock is not None else None
@@ -270,7 +270,7 @@ def _found(report: Report, statement: capture.Statement) -> Find[R]:
     def find(result: R) -> tuple[R, Iterable[Row] | None]:
         if report.abilities.returns:
             return result, statement.rows
-        # Rows that were locked cannot have left the condition; as many were written, so they are the same.
+        # Rows that were locked cannot have left the condition (see is_plain); as many were written: the same ones.
         count = len(result) if isinstance(result, list) else result
         if count != len(report.locked) or report.target is None:
             return result, None

@@ -123,7 +123,7 @@ class ShopClient:
 
     def change_price(self, visit: Visit) -> Answer:
         """Change a price of the product that the visit is for."""
-        product, position = self._paths.shown(visit), self._paths.position(visit)
+        product, position = self._paths.product(visit), self._paths.position(visit)
         amount = f"{self._random.randrange(100, 50_000) / 100:.2f}"
         path = f"/api/products/{product}/prices/{position}/change/"
         started = time.perf_counter()

@@ -86,9 +86,13 @@ class PathFinder:
             return (first,)
         return tuple(dict.fromkeys(1 + (first - 1 + step) % self.size for step in range(COMPARED)))
 
+    def product(self, visit: Visit) -> int:
+        """Give the product of the visit's number, whatever its page shows."""
+        return 1 + (visit.number - 1) % self.size
+
     def position(self, visit: Visit) -> int:
-        """Give the position of a price that the visit's product has."""
-        return 1 + (visit.position - 1) % plan.price_count(self.shown(visit))
+        """Give the position of a price that this product has."""
+        return 1 + (visit.position - 1) % plan.price_count(self.product(visit))
 
     def path(self, visit: Visit) -> str:
         """Give the path of the visit's page."""

@@ -27,10 +27,10 @@ from example_project.demo.ledger import STOCK, UNDONE, Ledger, Revisions
 from example_project.demo.pages import SHOWING_PRICES, PathFinder, Visit
 
 # How many of a thousand writes are of each kind.
-MIX = {"price": 475, "stock": 405, "brand": 20, "rollback": 60, "savepoint": 30, "sql": 10}
-# The first writer's 30th write, and every 450th after it, is of too many rows to name them: such a write ends all
-# answers that show any price.
-CATEGORY_FROM, CATEGORY_EVERY = 30, 450
+MIX = {"price": 480, "stock": 410, "brand": 20, "rollback": 60, "savepoint": 30}
+# Now and then each writer makes a write whose rows are not named, which ends all answers about its table: a category
+# has too many prices, SQL through a cursor tells none. By column: what, which is the first, how many until the next.
+COARSE = (("category", 30, 450), ("sql", 20, 200))
 # Stock is written as it is wanted, by sales; of the other writes so many, the rest is spread over the shop.
 POPULAR_SHARE = 0.3
 KEPT_ERRORS = 5
@@ -96,15 +96,13 @@ class Writer:
         """Give kinds of writes, products and positions of prices."""
         paths = PathFinder(self._orders.products)
         kinds, shares = list(MIX), list(MIX.values())
+        coarse, first, every = COARSE[self._orders.column % len(COARSE)]
         wanted = (visit for visit in traffic.drawn(self._random.randrange(2**32)) if visit.kind in SHOWING_PRICES)
         for number, visit in enumerate(wanted):
-            kind = "category" if self._is_for_category(number) else self._random.choices(kinds, shares)[0]
+            kind = coarse if number % every == first else self._random.choices(kinds, shares)[0]
             is_popular = kind == "stock" or self._random.random() < POPULAR_SHARE
-            product = paths.shown(visit) if is_popular else self._random.randint(1, self._orders.products)
+            product = paths.product(visit) if is_popular else self._random.randint(1, self._orders.products)
             yield kind, product, paths.position(Visit("price", product, visit.position))
-
-    def _is_for_category(self, number: int) -> bool:
-        return self._orders.column == 0 and number % CATEGORY_EVERY == CATEGORY_FROM
 
     def _write(self, kind: str, product: int) -> None:
         self._unwarned = self._freshness.counts()["mark_failures"]

@@ -112,7 +112,7 @@ def mend(world: World) -> None:
     client = world.random.choice(world.clients)
     client.cut.clear()
     world.full.clear()
-    for name in list(world.dead):
+    for name in sorted(world.dead):
         world.restart(name, world.random.choice([None, world.nodes[name].snapshot(), world.snapshots.get(name)]))
         world.dead.discard(name)
     for name in NODES:
@@ -208,7 +208,7 @@ class History:
         for client in world.clients:
             client.cut.clear()
             world.full.clear()
-            for name in list(world.dead):
+            for name in sorted(world.dead):
                 world.dead.discard(name)
                 world.restart(name, world.nodes[name].snapshot())
             for name in NODES:

@@ -117,6 +117,7 @@ def test_another_process_with_the_old_data_is_another_incarnation(distcache_node
     nodes = distcache_nodes(1, config={"appendonly": "yes", "appendfsync": "always"})
     driver = blocking(nodes.urls)
     endpoint = driver.endpoints[NODE]
+    endpoint.greets = True
     send = lambda request: driver.run(ask(NODE, request))  # noqa: E731
     send(r.Register(A, 0))
     (before,) = minted(send, "v")
@@ -320,9 +321,9 @@ def test_a_mark_replaces_a_void_record(node):
 def test_a_lease_has_one_holder_until_it_fills_or_gives_up(node):
     lease, rival = Lease("l", NONCE, HOUR), Lease("l", RIVAL, HOUR)
 
-    assert node(r.Mint(["v"], DAY, lease)) == ([version(A, 1)], True)
-    assert node(r.Mint(["v"], DAY, rival)) == ([version(A, 1)], False)
-    assert node(r.Mint([], DAY, rival)) == ([], False)
+    assert node(r.Mint(["v"], DAY, lease, "k", 3)) == ([version(A, 1)], b"")
+    assert node(r.Mint(["v"], DAY, rival, "k", 3)) == ([version(A, 1)], None)
+    assert node(r.Mint([], DAY, rival, "k", 3)) == ([], None)
     assert 0 < node(r.TimeToLive("l")) <= HOUR
     assert node(r.Fill("k", b"answer", HOUR, "l", RIVAL)) is True
     assert node(r.Exists("l")) is True
@@ -330,13 +331,13 @@ def test_a_lease_has_one_holder_until_it_fills_or_gives_up(node):
     assert node(r.Exists("l")) is False
     assert node(r.Fetch("k")) == b"answer"
     assert 0 < node(r.TimeToLive("k")) <= HOUR
-    assert node(r.Mint(["v"], DAY, rival)) == ([version(A, 1)], True)
+    assert node(r.Mint(["v"], DAY, rival, "k", 3)) == ([version(A, 1)], b"ans")
 
 
 def test_scripts_that_a_server_has_lost_are_sent_again(scripted, send):
     for request, expected in [
         (r.Register(A, 0), (A, 0)),
-        (r.Mint(["v"], DAY, Lease("l", NONCE, HOUR)), ([version(A, 1)], True)),
+        (r.Mint(["v"], DAY, Lease("l", NONCE, HOUR), "k", 3), ([version(A, 1)], b"")),
         (r.Mark(["v"], DAY, MINE, LIFE), True),
         (r.Unmark(["v"], DAY, MINE), True),
         (r.Bump(["v"], DAY, MINE), True),

@@ -26,7 +26,7 @@ tokens = st.sampled_from([b"token-00", b"token-01"])
 leases = st.none() | st.builds(Lease, st.just("lease"), st.sampled_from([b"one", b"two"]), st.just(HOUR))
 requests = st.one_of(
     st.builds(r.Register, st.sampled_from(INCARNATIONS), st.sampled_from([0, HOUR])),
-    st.builds(r.Mint, keys, st.just(DAY), leases, st.just("answer"), st.sampled_from([0, 3, 99])),
+    st.builds(r.Mint, keys, st.just(DAY), leases, st.just("answer"), st.sampled_from([1, 3, 99])),
     st.builds(r.Mint, keys, st.just(3 * DAY)),
     st.builds(r.Mark, keys, st.just(DAY), tokens, st.sampled_from([OVER, ALIVE, ALIVE])),
     st.builds(r.Bump, keys, st.just(DAY), tokens | st.just(b"")),

@@ -96,6 +96,45 @@ def test_a_cache_is_known_by_the_literal_beginning_of_its_pattern(monkeypatch, c
     assert debts.take() == ([], [cache])
 
 
+def test_bumps_are_owed_beside_keys_and_taken_once():
+    debts = Debts()
+    debts.add_bumps(["v", "w"])
+    debts.add_bumps(["v"])
+    assert (len(debts), bool(debts), debts.take()) == (0, True, ([], []))
+
+    bumps, is_all = debts.take_bumps()
+
+    assert (sorted(bumps), is_all) == (["v", "w"], False)
+    assert debts.take_bumps() == ([], False)
+    assert not debts
+
+
+def test_beyond_a_bound_the_ledger_owes_all_bumps(monkeypatch):
+    monkeypatch.setattr(ledger, "BOUND", 3)
+    debts = Debts()
+    debts.add_bumps(["a", "b", "c"])
+    assert sorted(debts.take_bumps()[0]) == ["a", "b", "c"]
+    debts.add_bumps(["a", "b", "c"])
+
+    debts.add_bumps(["d"])
+    debts.add_bumps(["e"])
+
+    assert bool(debts)
+    assert debts.take_bumps() == ([], True)
+    assert not debts
+    debts.add_bumps(["f"])
+    assert debts.take_bumps() == (["f"], False)
+
+
+def test_all_bumps_take_the_place_of_some():
+    debts = Debts()
+    debts.add_bumps(["a"])
+
+    debts.add_all_bumps()
+
+    assert debts.take_bumps() == ([], True)
+
+
 # ---------------------------------------------------------------- histories
 
 NAMES = ("cache-a", "cache-b", "cache-c")

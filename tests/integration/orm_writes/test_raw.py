@@ -186,7 +186,7 @@ def test_a_wrapper_that_does_not_execute_leaves_the_write_coarse(recorder: Recor
 
 
 def test_a_library_that_asks_for_the_cursor_gets_django_s(recorder: Recorder, database: str) -> None:
-    query = Product.objects.filter(category=1).query.chain(UpdateQuery)
+    query: Any = Product.objects.filter(category=1).query.chain(UpdateQuery)
     query.add_update_values({"price": 3})
     with transaction.atomic():
         cursor = query.get_compiler("default").execute_sql(CURSOR)

@@ -6,7 +6,7 @@ from distcache_django.freshness.dependencies import coarse
 from tests.integration.transactions.ground import Recorder
 from tests.support.deeds import DEEDS, changed_rows, rows_of, tables, told, unreported
 
-#: Where a database returns no more than keys it assigned, what some deeds touch is not known row by row.
+#: Where a database returns no more than keys that it assigned, the rows of some deeds are not known.
 COARSE_IF_LOCKING = {
     "create_with_a_relation_for_a_key": {"zoo_sticker"},
     "create_child": {"zoo_book"},
@@ -16,6 +16,10 @@ COARSE_IF_LOCKING = {
     "upsert_moves_rows": {"zoo_product"},
     "add_to_many": {"zoo_product_tags"},
     "set_many": {"zoo_product_tags"},
+    "load_a_fixture": {"zoo_book", "zoo_product_tags"},
+    # What a subquery finds may change between the locked read and the write.
+    "update_across_a_join": {"zoo_product"},
+    "update_by_a_subquery": {"zoo_product"},
 }
 
 

@@ -8,7 +8,7 @@ from django.db.models import Value
 
 from distcache_django.freshness.dependencies import coarse
 from tests.support.deeds.models import Entry
-from tests.support.deeds.naming import deed, entry, fields, plain, product
+from tests.support.deeds.naming import deed, entry, fields, link, plain, product
 from tests.support.things import Label, Sticker, Thing
 from tests.support.zoo.models import Book, Brand, Product, Tag
 

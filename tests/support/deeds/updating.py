@@ -28,7 +28,7 @@ def save_moves_the_row() -> tuple[Any, set[str]]:
 
 
 @deed
-def save_of_otherfields() -> tuple[Any, set[str]]:
+def save_of_other_fields() -> tuple[Any, set[str]]:
     found = Product.objects.get(pk=1)
     found.price = 3
     found.save(update_fields=["price"])

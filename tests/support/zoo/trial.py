@@ -19,6 +19,8 @@ from tests.support.zoo.queries import ask
 from tests.support.zoo.rows import Declared, Writer, declarable
 from tests.support.zoo.schema import tables
 
+#: What Django or a database answers to a query that makes no sense.
+REFUSALS = (FieldError, NotSupportedError, DatabaseError, ValueError, TypeError, NotImplementedError)
 QUERIES, WRITES = 5, 12
 
 
@@ -75,7 +77,7 @@ def _ask(rng: Random, declared: Declared, using: str, counts: Counter[str]) -> l
     try:
         with recorded(declared) as asked, transaction.atomic(using=using):
             ask(rng)
-    except (FieldError, NotSupportedError, DatabaseError, ValueError, TypeError, NotImplementedError) as error:
+    except REFUSALS as error:
         counts[f"refused: {type(error).__name__}"] += 1
         return []
     cached = [one for one in asked if one.dependencies is not None]
