@@ -98,8 +98,8 @@ def attempt(dependencies: tuple[str, ...], outcome_of: Callable[[Exception], Out
 
 def tell(dependencies: Collection[str]) -> None:
     """Give new versions to what was written without an attempt of its own; one round trip, never raises."""
-    service = services.freshness()
-    if dependencies and service.enabled:
+    # Looked for only then: connections close also where the settings cannot work.
+    if dependencies and (service := services.freshness()).enabled:
         _settle(service, tuple(dependencies), _Marks(None, are_complete=False), Outcome.ENDED)
 
 

@@ -229,7 +229,7 @@ def copy_project(folder: Path) -> None:
 def run_tests(folder: Path, tests: Sequence[str]) -> tuple[int, str]:
     """Run tests of the copy until one fails; return pytest's exit code and what it printed."""
     named = [f"tests/freshness/{test}" for test in tests]
-    command = [sys.executable, "-m", "pytest", "-q", "-x", "-p", "no:cacheprovider", "-p", "no:randomly", "--tb=line"]
+    command = [sys.executable, "-m", "pytest", "-q", "-x", "-p", "no:cacheprovider", "-p", "no:randomly", "--tb=short"]
     done = subprocess.run(
         [*command, "--timeout=120", *named], cwd=folder, capture_output=True, text=True, timeout=600, check=False
     )
@@ -249,7 +249,8 @@ def try_mutant(folder: Path, mutant: Mutant) -> str:
         path.write_text(original)
     failed = [line for line in output.splitlines() if line.startswith("FAILED")]
     if code == 1 and failed:
-        return "caught: " + failed[0].removeprefix("FAILED tests/freshness/")[:160]
+        reason = next((line[1:].strip() for line in output.splitlines() if line.startswith("E ")), "")
+        return f"caught: {failed[0].removeprefix('FAILED tests/freshness/').split(' - ')[0]}\n{'':64}{reason[:160]}"
     return f"SURVIVED (pytest {code})\n{output[-1500:]}"
 
 

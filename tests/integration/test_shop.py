@@ -116,7 +116,7 @@ def test_what_does_not_exist_is_not_found(trusted: Client, path: str) -> None:
     ("path", "cold"),
     [
         ("/", 2),
-        ("/products/7/", 3),
+        ("/products/7/", 4),
         ("/products/7/prices/", 2),
         ("/customers/3/", 2),
         ("/categories/1/", 4),
@@ -136,11 +136,11 @@ def test_pages_ask_the_database_little_when_cold_and_nothing_when_warm(trusted: 
 
 
 def test_response_tells_what_it_cost_the_database(client: Client, trusted: Client) -> None:
-    assert [client.get("/products/5/")["X-Shop-Queries"] for _ in range(2)] == ["3", "0"]
+    assert [client.get("/products/5/")["X-Shop-Queries"] for _ in range(2)] == ["4", "0"]
     assert "X-Shop-Cache" not in client.get("/products/5/")
     before, after = (json.loads(trusted.get("/products/5/")["X-Shop-Cache"]) for _ in range(2))
     assert before["pid"] == after["pid"]
-    assert after["hits"] == before["hits"] + 1
+    assert after["hits"] == before["hits"] + 2
     assert after["misses"] == before["misses"]
     answer = trusted.post("/api/products/5/prices/1/change/", {"amount": "2"})
     assert json.loads(answer["X-Shop-Cache"])["bumps"] > after["bumps"]
@@ -283,8 +283,8 @@ def test_compare_refuses_what_is_no_short_list_of_numbers(client: Client, ids: s
 async def test_async_pages_are_cached_and_share_what_sync_pages_read(async_client: AsyncClient) -> None:
     paths = ["/api/products/9/", "/api/products/9/", "/products/9/"]
     queries = [(await async_client.get(path))["X-Shop-Queries"] for path in paths]
-    # The page itself needs one query of its own, for the shelf.
-    assert queries == ["2", "0", "1"]
+    # A product's page takes four; the prices were read for the card.
+    assert queries == ["2", "0", "3"]
 
 
 def test_lists_are_paged(client: Client, settings) -> None:
