@@ -9,6 +9,8 @@ Drivers' modules are not imported: a site has the drivers of its own databases o
 
 from __future__ import annotations
 
+import os
+import threading
 from typing import TYPE_CHECKING, Any
 
 from django.core.exceptions import SynchronousOnlyOperation
@@ -33,6 +35,15 @@ _STANDBY = "SHOW in_hot_standby"
 # What the servers of this process's aliases said: whether the last one was a standby, and the level a
 # transaction has where nobody chooses one. Written by any thread, each time with what was just found out.
 _standbys: dict[str, bool] = {}
+_asking = threading.RLock()  # connecting may ask again
+
+
+def _unlock_after_fork() -> None:
+    global _asking  # noqa: PLW0603 - another thread of the parent may have held it
+    _asking = threading.RLock()
+
+
+os.register_at_fork(after_in_child=_unlock_after_fork)
 _default_levels: dict[tuple[object, ...], str] = {}
 
 
@@ -129,12 +140,19 @@ class Session:
         """Connect where nothing is known yet; see a standby's promotion."""
         if self._connection.connection is None:
             if self._is_standby is None:
-                try:
-                    self._connection.ensure_connection()  # opened() finds out
-                except (Error, SynchronousOnlyOperation):
-                    return
+                # Held while connecting, on purpose: the threads of a new process must not all connect to ask the same.
+                with _asking:
+                    self._is_standby = _standbys.get(self._connection.alias)
+                    if self._is_standby is None:
+                        self._connect()
             return
         self._is_standby = _standbys[self._connection.alias] = self._find_standby()
+
+    def _connect(self) -> None:
+        try:
+            self._connection.ensure_connection()  # opened() finds out
+        except (Error, SynchronousOnlyOperation):
+            return
 
     def _find_standby(self) -> bool:
         raw: Any = self._connection.connection

@@ -89,7 +89,9 @@ class Write:
         yield from self.commit(fate)
 
     def mark(self) -> Steps:
-        """Mark; return whether COMMIT is sent."""
+        """Mark, unless ``FRESHNESS`` is ``bounded``; return whether COMMIT is sent."""
+        if self.world.is_bounded:
+            return True
         self.marked_at = self.world.now
         failures = yield from self.client.run(self.client.versions.mark(self.records, self.token))
         self.is_complete = not failures and self.is_young()
@@ -115,7 +117,7 @@ class Write:
             yield from self.lose_track()
             return
         yield from pauses(self.world, 4)
-        if self.world.random.random() < 0.2:
+        if self.world.random.random() < 0.2 and not self.world.is_bounded:
             yield from self.renew()
             yield from pauses(self.world, 4)
         if not self.apply():

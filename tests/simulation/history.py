@@ -137,6 +137,7 @@ class History:
         self.pace = world.random.choice([0.002, 0.01, 0.05])
         world.loss = world.random.choice([0.0, 0.0, 0.05, 0.15])
         world.raises = world.random.random() < 0.5
+        world.is_bounded = world.random.random() < 0.15
 
     def play(self, length: int = LENGTH) -> World:
         """Play to the end and return the world as it is then."""

@@ -5,9 +5,9 @@ node, before its reply reaches the process, before and after the database is ask
 commits that the database has applied to it, so a value is older than a commit exactly if it is smaller.
 
 What is promised is kept as *floors*: the least value of a row that a hit may hold. A commit raises the floor when the
-database applies it, if its marks were complete. If they were not (``ON_MARK_FAILURE="proceed"``), P1 is suspended
-until the bump that is owed has been executed where the row's record is: then it raises the floor. The process that
-wrote has its own floor: it never reads older than what its own bumps, delivered or owed, were for.
+database applies it, if its marks were complete. If they were not (``ON_MARK_FAILURE="proceed"``), or there are none
+(``bounded``), P1 is suspended until a bump has been executed where the row's record is: then it raises the floor. The
+process that wrote has its own floor: it never reads older than what its own bumps, delivered or owed, were for.
 """
 
 from collections.abc import Callable, Collection, Generator, Iterable, Sequence
@@ -63,6 +63,7 @@ class World:
         self.floors = dict(self.rows)
         self.loss = 0.0
         self.raises = False
+        self.is_bounded = False
         self.hits = 0
         self.log: list[tuple[float, tuple[object, ...]]] = []
         self.processes = 0
