@@ -10,7 +10,7 @@ from dataclasses import dataclass
 from typing import Any
 from urllib.parse import urlencode
 
-from example_project.demo.ledger import ITEMS, STOCK, Floor, Ledger, Revisions, Slot, judge
+from example_project.demo.ledger import ITEMS, STOCK, Debt, Floor, Ledger, Revisions, Slot, judge
 from example_project.demo.pages import ASYNCHRONOUS, LISTS, PathFinder, Visit
 from example_project.demo.tally import Answer, SiteCounts
 
@@ -135,14 +135,16 @@ class ShopClient:
         seconds = time.perf_counter() - started
         if reply.status != 200:
             return Answer("change", seconds, f"{reply.status} for {path}", is_write=True)
+        counts = self._note(reply)
         written = {(product, position): json.loads(reply.body)["revision"]}
-        # What that process owes a node is settled in its own time, which nobody tells us.
-        self._ledger.commit(written, is_promised=self._note(reply)["warned"])
+        self._ledger.commit(written, None if counts["warned"] else Debt(counts["pid"], counts["owed"]))
         return Answer("change", seconds, is_write=True)
 
     def _note(self, reply: Reply) -> dict[str, Any]:
         counts: dict[str, Any] = json.loads(reply.cache)
         self._site.saw(counts)
+        if counts["settled"]:
+            self._ledger.settle(counts["pid"], counts["owed"])
         return counts
 
     def _visit_cart(self, visit: Visit) -> Answer:

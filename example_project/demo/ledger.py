@@ -17,6 +17,7 @@ import time
 from collections.abc import Iterable
 from dataclasses import dataclass
 from pathlib import Path
+from typing import NamedTuple
 
 STOCK = 0
 ITEMS = 9
@@ -26,6 +27,13 @@ UNDONE = 1_000_000
 Slot = tuple[int, int]
 Revisions = dict[Slot, int]
 _BYTES = 16
+
+
+class Debt(NamedTuple):
+    """What a process, by its id, has committed and not told some node; `owed` is how often it had owed by then."""
+
+    pid: int
+    owed: int = 0
 
 
 @dataclass(frozen=True, slots=True)
@@ -61,7 +69,7 @@ class Ledger:
         self._committed = memory[columns * size * 8 : columns * size * 12].cast("I")
         self._promised = memory[columns * size * 12 :].cast("I")
         self._lock = threading.Lock()  # guards this process's column, and what follows
-        self._owed: Revisions = {}
+        self._debts: list[tuple[Debt, Revisions]] = []
 
     @staticmethod
     def create(path: Path, products: int, columns: int) -> None:
@@ -71,8 +79,8 @@ class Ledger:
 
     # ------------------------------------------------------------ writing
 
-    def commit(self, written: Revisions, *, is_promised: bool) -> None:
-        """Note what a COMMIT that has just returned has written."""
+    def commit(self, written: Revisions, debt: Debt | None = None) -> None:
+        """Note what a COMMIT that has just returned has written; with a debt it is promised when that is settled."""
         now = time.monotonic_ns()
         with self._lock:
             for slot, revision in written.items():
@@ -80,13 +88,21 @@ class Ledger:
                 if revision > self._committed[at]:
                     self._times[at] = now
                     self._committed[at] = revision
-            self._promise(written) if is_promised else self._owed.update(written)
+            if debt is None:
+                self._promise(written)
+            else:
+                self._debts.append((debt, written))
 
-    def settle(self) -> None:
-        """Note that this process has told all nodes of all it has committed."""
+    def settle(self, pid: int, owed: int) -> None:
+        """Note that a process had told all nodes of all it had committed, when it had owed so often."""
         with self._lock:
-            self._promise(self._owed)
-            self._owed.clear()
+            left = []
+            for debt, written in self._debts:
+                if debt.pid == pid and debt.owed <= owed:
+                    self._promise(written)
+                else:
+                    left.append((debt, written))
+            self._debts = left
 
     def _promise(self, written: Revisions) -> None:
         for slot, revision in written.items():

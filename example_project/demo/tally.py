@@ -86,26 +86,29 @@ _COUNTED = (
 )
 
 
+_NOT_COUNTED = {"pid", "warned", "settled"}
+
+
 class SiteCounts:
     """What the site's processes have counted of their caches, as far as they have said; threads may share it."""
 
     def __init__(self) -> None:
         self._lock = threading.Lock()  # guards _last
-        self._last: dict[int, Mapping[str, int]] = {}
+        self._last: dict[int, dict[str, int]] = {}
 
     def saw(self, counts: Mapping[str, int]) -> None:
         """Take note of what a process says of itself; of two answers the later one may come first."""
-        pid = counts["pid"]
         with self._lock:
-            known = self._last.get(pid, {})
-            self._last[pid] = {name: max(value, known.get(name, 0)) for name, value in counts.items()}
+            known = self._last.setdefault(counts["pid"], {})
+            for name in counts.keys() - _NOT_COUNTED:
+                known[name] = max(counts[name], known.get(name, 0))
 
     def totals(self) -> Counter[str]:
         """Add up what all processes have counted."""
         with self._lock:
             total: Counter[str] = Counter()
             for counts in self._last.values():
-                total.update({name: value for name, value in counts.items() if name not in {"pid", "warned"}})
+                total.update(counts)
             return total
 
 

@@ -23,7 +23,7 @@ from django.db.backends.base.base import BaseDatabaseWrapper
 from django.db.models import F, QuerySet
 
 from example_project.demo import traffic
-from example_project.demo.ledger import STOCK, UNDONE, Ledger, Revisions
+from example_project.demo.ledger import STOCK, UNDONE, Debt, Ledger, Revisions
 from example_project.demo.pages import SHOWING_PRICES, PathFinder, Visit
 
 # How many of a thousand writes are of each kind.
@@ -111,15 +111,15 @@ class Writer:
         self.counts[kind] += 1
         # A node is used again, and so called up, when it has been told all that it missed.
         if all(member.is_up for member in self._freshness.runtime.cluster.members().values()):
-            self._ledger.settle()
+            self._ledger.settle(os.getpid(), 0)
 
     def note(self) -> None:
         """Put what was written into the ledger; to be called when COMMIT has returned."""
         if self._written:
-            is_promised = self._freshness.counts()["mark_failures"] == self._unwarned
-            self._ledger.commit(self._written, is_promised=is_promised)
+            is_warned = self._freshness.counts()["mark_failures"] == self._unwarned
+            self._ledger.commit(self._written, None if is_warned else Debt(os.getpid()))
             self.counts["rows"] += len(self._written)
-            self.counts["unwarned"] += not is_promised
+            self.counts["unwarned"] += not is_warned
         self._written = {}
 
     def report(self) -> dict[str, Any]:

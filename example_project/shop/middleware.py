@@ -85,5 +85,8 @@ def _marked(request: HttpRequest, response: HttpResponse, queries: _Queries, unw
         # Whether a commit of this request went ahead without a node that is away. Of two requests at once in one
         # process either may have made it, so it is said of both.
         is_warned = request.method != "POST" or counts.get("mark_failures", 0) == unwarned_before
-        response["X-Shop-Cache"] = json.dumps({"pid": os.getpid(), "warned": is_warned, **counts})
+        # A node is used again, and so called up, when it has been told all that it missed.
+        is_settled = all(member.is_up for member in freshness().runtime.cluster.members().values())
+        told = {"pid": os.getpid(), "warned": is_warned, "settled": is_settled, **counts}
+        response["X-Shop-Cache"] = json.dumps(told)
     return response

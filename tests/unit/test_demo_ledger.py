@@ -6,7 +6,7 @@ from pathlib import Path
 import pytest
 
 from example_project.demo.client import shown_revisions
-from example_project.demo.ledger import ITEMS, STOCK, UNDONE, Judgement, Ledger, Revisions, judge
+from example_project.demo.ledger import ITEMS, STOCK, UNDONE, Debt, Judgement, Ledger, Revisions, judge
 from example_project.demo.tally import Answer, SiteCounts, Tally
 
 PRODUCTS, COLUMNS = 10, 3
@@ -30,9 +30,9 @@ def test_what_was_never_written_may_show_anything(ledgers: list[Ledger]) -> None
 
 def test_page_is_stale_that_lacks_a_commit_of_any_process(ledgers: list[Ledger]) -> None:
     reader = ledgers[2]
-    ledgers[0].commit({PRICE: 3}, is_promised=True)
-    ledgers[1].commit({PRICE: 4, (10, 8): 2}, is_promised=True)
-    ledgers[0].commit({PRICE: 3}, is_promised=True)
+    ledgers[0].commit({PRICE: 3})
+    ledgers[1].commit({PRICE: 4, (10, 8): 2})
+    ledgers[0].commit({PRICE: 3})
 
     assert judged(reader, {PRICE: 4}) == Judgement(is_of_written=True)
     assert judged(reader, {PRICE: 9, (10, 8): 2}).stale == ""
@@ -43,7 +43,7 @@ def test_page_is_stale_that_lacks_a_commit_of_any_process(ledgers: list[Ledger])
 
 def test_page_is_judged_by_what_was_known_when_it_was_asked_for(ledgers: list[Ledger]) -> None:
     floor, asked = ledgers[2].floor(5, 8, range(ITEMS)), time.monotonic_ns()
-    ledgers[0].commit({PRICE: 2}, is_promised=True)
+    ledgers[0].commit({PRICE: 2})
     assert not judge({PRICE: 1}, floor, ledgers[2], asked).stale
     floor = ledgers[2].floor(7, 7, [1])
     assert judge({PRICE: 1}, floor, ledgers[2], asked).stale
@@ -51,23 +51,26 @@ def test_page_is_judged_by_what_was_known_when_it_was_asked_for(ledgers: list[Le
 
 def test_commit_that_a_node_was_not_warned_of_counts_apart_until_it_is_settled(ledgers: list[Ledger]) -> None:
     writer, _, reader = ledgers
-    writer.commit({PRICE: 2}, is_promised=True)
-    writer.commit({PRICE: 3}, is_promised=False)
+    writer.commit({PRICE: 2})
+    writer.commit({PRICE: 3}, Debt(1, 2))
 
     assert judged(reader, {PRICE: 1}).stale
     lacking = judged(reader, {PRICE: 2})
     assert (lacking.stale, bool(lacking.suspended)) == ("", True)
     assert judged(reader, {PRICE: 3}) == Judgement(is_of_written=True)
 
-    writer.settle()
+    writer.settle(pid=2, owed=9)
+    writer.settle(pid=1, owed=1)
+    assert not judged(reader, {PRICE: 2}).stale
+    writer.settle(pid=1, owed=2)
     assert judged(reader, {PRICE: 2}).stale
 
 
 def test_later_commit_that_nodes_were_warned_of_covers_an_earlier_one(ledgers: list[Ledger]) -> None:
-    ledgers[0].commit({PRICE: 2}, is_promised=False)
-    ledgers[1].commit({PRICE: 3}, is_promised=True)
+    ledgers[0].commit({PRICE: 2}, Debt(1, 2))
+    ledgers[1].commit({PRICE: 3})
     assert judged(ledgers[2], {PRICE: 1}).stale
-    ledgers[0].settle()
+    ledgers[0].settle(pid=1, owed=2)
     assert judged(ledgers[2], {PRICE: 2}).stale
 
 
@@ -77,7 +80,7 @@ def test_page_is_stale_that_shows_what_was_rolled_back(ledgers: list[Ledger]) ->
 
 def test_age_of_a_commit_is_told(ledgers: list[Ledger]) -> None:
     before = time.monotonic_ns()
-    ledgers[1].commit({PRICE: 2}, is_promised=True)
+    ledgers[1].commit({PRICE: 2})
     age = ledgers[0].age(PRICE, 2, time.monotonic_ns() + 5_000_000_000)
     assert 5 <= age <= 5 + (time.monotonic_ns() - before) / 1e9
     assert ledgers[0].age(PRICE, 3, time.monotonic_ns()) == 0
@@ -107,11 +110,11 @@ def test_revisions_are_read_from_pages(body: bytes, expected: Revisions) -> None
 def test_hits_of_a_phase_are_what_the_processes_counted_meanwhile() -> None:
     tally = Tally(["one", "two"])
     tally.begin(0, 0.0)
-    tally.site.saw({"pid": 1, "warned": True, "hits": 10, "misses": 4, "bypasses": 1})
+    tally.site.saw({"pid": 1, "warned": True, "settled": True, "hits": 10, "misses": 4, "bypasses": 1})
     tally.begin(1, 1.0)
-    tally.site.saw({"pid": 1, "warned": True, "hits": 25, "misses": 6, "bypasses": 1})
-    tally.site.saw({"pid": 1, "warned": True, "hits": 12, "misses": 5, "bypasses": 1})
-    tally.site.saw({"pid": 2, "warned": False, "hits": 1, "misses": 0, "bypasses": 2})
+    tally.site.saw({"pid": 1, "warned": True, "settled": True, "hits": 25, "misses": 6, "bypasses": 1})
+    tally.site.saw({"pid": 1, "warned": True, "settled": True, "hits": 12, "misses": 5, "bypasses": 1})
+    tally.site.saw({"pid": 2, "warned": False, "settled": False, "hits": 1, "misses": 0, "bypasses": 2})
     tally.add(1, Answer("detail", 0.1, stale="old"))
     tally.end(2.0)
     told = tally.as_json()
