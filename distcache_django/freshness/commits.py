@@ -17,6 +17,7 @@ from __future__ import annotations
 
 import enum
 import logging
+import threading
 import time
 from collections.abc import Callable, Collection, Iterator
 from contextlib import contextmanager
@@ -151,6 +152,10 @@ def _settle(service: services.Freshness, dependencies: tuple[str, ...], marks: _
                 service.unmark(marks.attempt)
         elif not marks.are_complete:
             service.bump(dependencies)
+            # The database may yet apply the commit, behind this bump; where all was marked, the marks expire instead.
+            later = threading.Timer(service.settings.mark_timeout, service.bump, (dependencies,))
+            later.daemon = True
+            later.start()
     except Exception:
         logger.exception("the nodes were not told that a commit is %s", outcome.value)
 

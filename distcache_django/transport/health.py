@@ -6,7 +6,7 @@ from collections.abc import Sequence
 from typing import Any, Protocol
 
 from distcache_django.core.effects import Owe, OweBumps
-from distcache_django.core.requests import Fetch, Request
+from distcache_django.core.requests import Bump, Fetch, Request
 from distcache_django.exceptions import NodeRefused, NodeTimeout, NodeUnreachable, TransportError
 from distcache_django.transport.commands import NOT_SERVING, ErrorReply, Wire, error_for
 
@@ -75,6 +75,8 @@ def known_down(health: Health, node: str, request: Request) -> KnownDown:
 
 def note_lost(health: Health, node: str, request: Request) -> None:
     """Note what a request was to replace that nobody waits for any more, and that may or may not be executed."""
+    if type(request) is Bump:
+        health.owe_bumps(node, request.keys)
     if keys := request.replaces:
         health.owe(node, keys)
 
@@ -106,6 +108,9 @@ def report(health: Health, request: Request, error: Exception, *, blame: bool = 
         return
     if isinstance(error, NodeRefused) and error.code not in NOT_SERVING:
         return
+    if type(request) is Bump:
+        # Now, and not when the Op hears of it: the node may have been probed, and be in use again, by then.
+        health.owe_bumps(error.node, request.keys)
     if blame:
         health.failed(error.node, error.reason, request.replaces)
     elif keys := request.replaces:

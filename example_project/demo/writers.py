@@ -30,7 +30,7 @@ from example_project.demo.pages import SHOWING_PRICES, PathFinder, Visit
 MIX = {"price": 480, "stock": 410, "brand": 20, "rollback": 60, "savepoint": 30}
 # Now and then each writer makes a write whose rows are not named, which ends all answers about its table: a category
 # has too many prices, SQL through a cursor tells none. By column: what, which is the first, how many until the next.
-COARSE = (("category", 30, 450), ("sql", 20, 200))
+COARSE = (("category", 30, 620), ("sql", 20, 620))
 # Stock is written as it is wanted, by sales; of the other writes so many, the rest is spread over the shop.
 POPULAR_SHARE = 0.3
 KEPT_ERRORS = 5
