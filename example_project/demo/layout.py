@@ -53,7 +53,7 @@ def _freshness(outcome: dict[str, Any]) -> list[str]:
 
 
 def _counted(counts: dict[str, int]) -> str:
-    return ", ".join(f"{count:,} {kind}" for kind, count in counts.items())
+    return ", ".join(f"{count:,} {kind}" for kind, count in counts.items()) or "none"
 
 
 def _phases(outcome: dict[str, Any]) -> list[str]:

@@ -7,7 +7,7 @@ from typing import Any
 STEADY, PAUSED, BACK, KILLED = "steady", "node paused", "node back", "node killed"
 KEPT_SHARE = 0.75
 # What depended on the node that has lost its memory has to be loaded again, all of it.
-RECOVERED_SHARE = 0.5
+RECOVERED_SHARE = 1 / 3
 LONGEST_WAIT_MS = 300.0
 LONGEST_RETURN_S = 2.0
 
