@@ -88,11 +88,12 @@ class Statement:
     a write may have that is not coarse. ``count`` is the number of rows where the cursor would give another.
     """
 
-    __slots__ = ("_connection", "_fetches", "_texts", "_wraps", "count", "rows")
+    __slots__ = ("_connection", "_fetches", "_texts", "_wraps", "count", "is_executed", "rows")
 
     def __init__(self, connection: BaseDatabaseWrapper, *, fetches: bool = False, wraps: bool = False) -> None:
         self.rows: list[Row] | None = None
         self.count: int | None = None
+        self.is_executed = False
         self._connection = connection
         self._fetches = fetches
         self._wraps = wraps
@@ -110,6 +111,7 @@ class Statement:
     def run(self, execute: Callable[..., Any], sql: Any, params: Any, many: bool, context: Mapping[str, Any]) -> Any:
         """Execute the statement, and read what it returns if Django is not going to."""
         result = execute(sql, params, many, context)
+        self.is_executed = True
         if self._fetches:
             self._fetch(context["cursor"])
         return result
@@ -166,13 +168,13 @@ class executing:  # noqa: N801 - reads like a function, and costs a third of a g
         _current.reset(self._token)
 
 
-def returning(connection: BaseDatabaseWrapper, target: Target, *, with_old: bool) -> str:
+def returning(connection: BaseDatabaseWrapper, target: Target, *, with_old: bool) -> tuple[str, ...]:
     """Return the columns that say what a row's write touches, for ``RETURNING``."""
     columns = _columns(connection, target, target.columns)
     if with_old:
         quote = connection.ops.quote_name
         columns += [f"old.{quote(column)}" for column in target.columns[1:]]
-    return ", ".join(columns)
+    return tuple(columns)
 
 
 def can_return_old(abilities: Abilities, target: Target) -> bool:

@@ -49,7 +49,7 @@ class Report:
     target: Target | None = None
     also: frozenset[str] = frozenset()
     known: set[str] | None = None
-    returned: str = ""
+    returned: tuple[str, ...] = ()
     condition: tuple[str, tuple[Any, ...]] | None = None
     is_bounded: bool = False
     changes_declared: bool = False
@@ -61,7 +61,7 @@ class Report:
 
     def know_nothing(self) -> None:
         """Report coarsely, and leave the statement as it is."""
-        self.known, self.returned, self.condition = self.coarse(), "", None
+        self.known, self.returned, self.condition = self.coarse(), (), None
 
     def statement(self, *, is_returning: bool) -> capture.Statement:
         """Return the statement to run; Django reads what it returns if ``is_returning``."""
@@ -73,9 +73,9 @@ class Report:
         if not sql or not self.returned:
             return sql
         if is_returning:
-            return f"{sql}, {self.returned}"
-        sql = f"{sql} RETURNING {self.returned}"
-        return capture.wrapped(sql, self.returned.count(",") + 1) if self._wraps() else sql
+            return f"{sql}, {', '.join(self.returned)}"
+        sql = f"{sql} RETURNING {', '.join(self.returned)}"
+        return capture.wrapped(sql, len(self.returned)) if self._wraps() else sql
 
     def _wraps(self) -> bool:
         return self.abilities.wraps and not self.is_bounded
@@ -97,7 +97,7 @@ def run_reported(
     with _transaction(report.connection):
         if report.condition is not None:
             _lock(report)
-        with _report_unless_refused(report), capture.executing(statement):
+        with _report_unless_refused(report, statement), capture.executing(statement):
             result, rows = find(run())
             touches = _touched(report, rows)
         if touches:
@@ -112,27 +112,21 @@ def _lock(report: Report) -> None:
     condition, params = report.condition
     report.locked = capture.read_rows(report.connection, report.target, condition, params, report.abilities)
     if len(report.locked) > MAX_ROWS:
-        report.returned = ""
+        report.returned = ()
 
 
 def _touched(report: Report, rows: Iterable[Row] | None) -> set[str]:
     found = None if rows is None else list(rows)
-    if report.condition is not None:
-        found = _with_locked(report, found)
-    if found is None or len(found) > MAX_ROWS or report.target is None:
+    if found is None or report.target is None or max(len(found), len(report.locked)) > MAX_ROWS:
         return report.coarse()
+    keys = {row[0] for row in report.locked}
+    if report.condition is not None and not all(row[0] in keys for row in found):
+        return report.coarse()  # a row that was not locked has an unknown past
+    versions = [*report.locked, *found]
     try:
-        return touched(report.target, found) | report.also if found else set()
+        return touched(report.target, versions) | report.also if versions else set()
     except NotCanonical:
         return report.coarse()
-
-
-def _with_locked(report: Report, found: list[Row] | None) -> list[Row] | None:
-    """Add what the rows held before; a row that was not locked has an unknown past."""
-    if len(report.locked) > MAX_ROWS or found is None:
-        return None
-    keys = {row[0] for row in report.locked}
-    return [*report.locked, *found] if all(row[0] in keys for row in found) else None
 
 
 def _transaction(connection: BaseDatabaseWrapper) -> AbstractContextManager[Any]:
@@ -146,12 +140,15 @@ def _transaction(connection: BaseDatabaseWrapper) -> AbstractContextManager[Any]
 
 
 @contextmanager
-def _report_unless_refused(report: Report) -> Iterator[None]:
-    """Report coarsely what an interruption (a task's time limit, say) leaves written in an open transaction."""
+def _report_unless_refused(report: Report, statement: capture.Statement) -> Iterator[None]:
+    """Report coarsely what may be written when the block fails, for an open transaction may be committed still.
+
+    An interruption (a task's time limit, say) comes at any moment; what a statement returned may be unreadable. Where
+    the database refused the statement, nothing was written.
+    """
     try:
         yield
-    except Error:  # the database refused: nothing was written
-        raise
-    except BaseException:
-        transactions.record_write(report.connection, report.coarse())
+    except BaseException as error:
+        if statement.is_executed or not isinstance(error, Error):
+            transactions.record_write(report.connection, report.coarse())
         raise

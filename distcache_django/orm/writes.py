@@ -16,7 +16,7 @@ from typing import TYPE_CHECKING, Any, TypeVar, cast
 from django.core.exceptions import EmptyResultSet, FullResultSet
 from django.db import connections
 from django.db.models.sql import compiler as compilers
-from django.db.models.sql.constants import NO_RESULTS, ROW_COUNT
+from django.db.models.sql.constants import MULTI, NO_RESULTS, ROW_COUNT
 
 from distcache_django.freshness import dependencies
 from distcache_django.freshness.service import freshness
@@ -126,8 +126,11 @@ def _plan_insert(report: Report, query: Any, returning_fields: Fields) -> None:
     moves = bool(query.update_fields) and target.may_change(field.column for field in query.update_fields)
     if query.on_conflict is None and keys is not None and not target.declared:
         report.known = changes.touched_keys(target, keys)
-    elif report.abilities.returns and (not moves or capture.can_return_old(report.abilities, target)):
-        report.returned = capture.returning(report.connection, target, with_old=moves)
+    elif report.abilities.returns:
+        if _may_return(report, query) and (not moves or capture.can_return_old(report.abilities, target)):
+            report.returned = capture.returning(report.connection, target, with_old=moves)
+        else:
+            report.know_nothing()
     elif report.abilities.lock is None or query.on_conflict is not None or target.pk not in returning_fields:
         report.know_nothing()
 
@@ -170,9 +173,8 @@ def _update_returning(compiler: Any, original: Callable[..., Any], returning_fie
 
     if report.known is not None:
         return run_known(report, report.known, statement, run)
-    return run_reported(
-        report, statement, run, _split(returning_fields) if report.returned else _found(report, statement)
-    )
+    find = _split(returning_fields) if report.returned else _found(report, statement)
+    return run_reported(report, statement, run, find)
 
 
 def _plan_update(compiler: SQLUpdateCompiler, compiled: Compiled) -> Report:
@@ -198,7 +200,7 @@ def _condition(compiler: SQLUpdateCompiler) -> Compiled | None:
 # ---------------------------------------------------------------- DELETE
 
 
-def _delete(compiler: SQLDeleteCompiler, original: Callable[..., Any], result_type: Any) -> Any:
+def _delete(compiler: SQLDeleteCompiler, original: Callable[..., Any], result_type: Any = MULTI) -> Any:
     compiled = _compile(compiler)
     report = _report_of(compiler, changes.database_cascades(cast("Any", compiler.query.model)))
     start = f"DELETE FROM {report.connection.ops.quote_name(report.table)} WHERE "  # noqa: S608 - to recognise it by

@@ -1,5 +1,6 @@
 """When a write is reported: before anybody can see it, whatever transaction it is in, and however it ends."""
 
+import contextlib
 import threading
 import unittest
 from collections.abc import Callable, Iterator
@@ -9,11 +10,12 @@ from typing import Any
 
 import pytest
 from asgiref.sync import async_to_sync
-from django.db import IntegrityError, connection, connections, transaction
+from django.db import DataError, IntegrityError, connection, connections, transaction
 from django.test import TestCase
 
 from distcache_django.freshness import service as services
 from distcache_django.freshness.dependencies import coarse
+from distcache_django.orm import capture
 from tests.integration.transactions.ground import POSTGRES, Recorder, in_thread
 from tests.support.deeds import Entry, told
 from tests.support.zoo.models import Brand, Product, Tag
@@ -143,6 +145,21 @@ def test_an_interrupted_write_that_is_committed_all_the_same_is_reported(recorde
             pass
 
     assert Product.objects.get(pk=1).category_id == 2
+    assert told(recorder) == coarse({"zoo_product"})
+
+
+def test_a_write_whose_result_cannot_be_read_is_reported(
+    recorder: Recorder, database: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def unreadable(*_: Any) -> None:
+        raise DataError
+
+    monkeypatch.setattr(capture.Statement, "_fetch", unreadable)
+
+    queryset: Any = Product.objects.filter(category=1)
+    with transaction.atomic(), contextlib.suppress(DataError):  # update() itself would have Django roll back
+        queryset._update([(Product._meta.get_field("price"), None, 2)])
+
     assert told(recorder) == coarse({"zoo_product"})
 
 

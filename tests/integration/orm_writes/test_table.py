@@ -1,10 +1,16 @@
 """Every kind of write reports exactly what it touches, on each database by what that one can do."""
 
+from collections.abc import Callable
+from typing import Any
+
 import pytest
 
-from distcache_django.freshness.dependencies import coarse
+from distcache_django.freshness import service as services
+from distcache_django.freshness.dependencies import coarse, epoch
+from distcache_django.orm.changes import MAX_ROWS
 from tests.integration.transactions.ground import Recorder
-from tests.support.deeds import DEEDS, changed_rows, rows_of, tables, told, unreported
+from tests.support.deeds import DEEDS, Entry, changed_rows, rows_of, tables, told, unreported
+from tests.support.zoo.models import Review
 
 #: Where a database returns no more than keys that it assigned, the rows of some deeds are not known.
 COARSE_IF_LOCKING = {
@@ -45,3 +51,35 @@ def test_a_write_reports_exactly_what_it_touches(database: str, recorder: Record
 
 def of_others(names: set[str], tables: set[str]) -> set[str]:
     return {name for name in names if name.partition(":")[0] not in tables}
+
+
+ACTS: dict[str, Callable[[], Any]] = {
+    "update": lambda: Review.objects.filter(stars=9).update(text="x"),
+    "update_by_key": lambda: Review.objects.filter(pk__in=list(keys())).update(text="x"),
+    "delete": lambda: Review.objects.filter(stars=9).delete(),
+    "move": lambda: Entry.objects.filter(amount=9).update(group=2),
+}
+
+
+def keys() -> list[int]:
+    return list(Review.objects.filter(stars=9).values_list("pk", flat=True))
+
+
+@pytest.mark.parametrize("name", ACTS)
+@pytest.mark.parametrize("count", [MAX_ROWS, MAX_ROWS + 1])
+def test_as_many_rows_are_named_as_answers_are_worth(
+    database: str, rows: None, monkeypatch: pytest.MonkeyPatch, count: int, name: str
+) -> None:
+    Review.objects.bulk_create([Review(product_id=3, stars=9) for _ in range(count)])
+    Entry.objects.bulk_create([Entry(code=f"x{number}", group=1, amount=9) for number in range(count)])
+    monkeypatch.setattr(services, "_service", recorder := Recorder())
+
+    ACTS[name]()
+
+    table = "zoo_entry" if name == "move" else "zoo_review"
+    reported = told(recorder)
+    if count > MAX_ROWS:
+        assert reported == coarse({table})
+    else:
+        assert len(reported - {f"{table}:group=1", f"{table}:group=2"}) == count + 1
+        assert epoch(table) not in reported
