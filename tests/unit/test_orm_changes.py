@@ -3,17 +3,21 @@
 from __future__ import annotations
 
 from collections.abc import Iterable
+from types import SimpleNamespace
 from typing import Any
 
 import pytest
+from django.contrib.sessions.models import Session
 from django.db import models
 from django.db.models import F, GeneratedField, Q
 from django.db.models.expressions import Value
+from django.db.models.functions import Length
 from django.test import override_settings
-from django.test.utils import isolate_apps
+from django.test.utils import isolate_apps, register_lookup
 
 from distcache_django.freshness.dependencies import coarse
 from distcache_django.orm import changes
+from distcache_django.orm.capture import Abilities, abilities_of
 from distcache_django.orm.changes import MAX_ROWS, Target
 from distcache_django.orm.values import NotCanonical
 from example_project.shop.models import Product
@@ -77,11 +81,11 @@ def test_a_model_of_the_site_has_a_target() -> None:
 
 
 def test_declared_columns_are_part_of_the_target() -> None:
-    with override_settings(DISTCACHE={"ENABLED": False, "MODELS": {"shop.product": {"by": ["price", "name"]}}}):
+    with override_settings(DISTCACHE={"ENABLED": False, "MODELS": {"shop.product": {"by": ["name", "category"]}}}):
         found = changes.target_of(Product)
 
     assert found is not None
-    assert found.columns == ("id", "name")  # prices have no names: the database compares them by value
+    assert found.columns == ("id", "category_id", "name")
 
 
 @isolate_apps("example_project.shop")
@@ -178,3 +182,44 @@ def test_as_many_rows_are_named_as_the_answers_are_worth() -> None:
 
     assert len(changes.touched(target(integer("a")), rows)) == 2 * MAX_ROWS + 1
     assert coarse({"t"}) == {"t", "t:*"}
+
+
+def test_a_key_that_the_database_takes_for_another_names_no_row() -> None:
+    """MySQL finds "a" equal to "A"."""
+    pk: Any = Session._meta.pk
+    found = Target("django_session", pk, (), ("session_key",))
+    query = Session._default_manager.filter(pk="a").query
+
+    assert changes.named_keys(query, found, "postgresql") == ["a"]
+    assert changes.named_keys(query, found, "mysql") is None
+
+
+@pytest.mark.parametrize(
+    ("condition", "expected"),
+    [
+        (Q(name="x", pk__in=[1, 2]) & ~Q(sku=3), True),
+        (Q(name__contains="x"), True),
+        (Q(pk=Value(3)), False),
+        (Q(pk__in=Product._default_manager.filter(name="x").values("pk")), False),
+        (Q(name__length=3), False),
+    ],
+)
+def test_a_plain_condition_compares_columns_with_values(condition: Q, expected: bool) -> None:
+    with register_lookup(models.CharField, Length):
+        where = Product._default_manager.filter(condition).query.where
+
+    assert changes.is_plain(where) is expected
+
+
+@pytest.mark.parametrize(("vendor", "lock"), [("mysql", " FOR UPDATE"), ("oracle", None)])
+def test_what_databases_can_do_that_return_nothing(vendor: str, lock: str | None) -> None:
+    connection: Any = SimpleNamespace(vendor=vendor, features=SimpleNamespace(has_select_for_update=True))
+
+    assert abilities_of(connection) == Abilities(lock=lock)
+
+
+def test_sqlite_before_it_could_return_rows_makes_every_write_coarse() -> None:
+    features = SimpleNamespace(can_return_columns_from_insert=False)
+    connection: Any = SimpleNamespace(vendor="sqlite", features=features)
+
+    assert abilities_of(connection) == Abilities()

@@ -21,7 +21,8 @@ from distcache_django.freshness.service import Attempt
 from tests.integration.transactions.ground import POSTGRES, Recorder, in_thread
 from tests.support.zoo.models import Category, Product
 
-SECONDS = 1.5
+SECONDS = 1.0
+ENOUGH = 50
 PRODUCTS = range(100, 108)
 GROUPS = range(1, 7)
 _AUDIT = """
@@ -123,8 +124,8 @@ def take_audit() -> list[tuple[Any, ...]]:
 def write_for_a_while(recorder: ByThread, seed: int) -> tuple[int, int, list[str]]:
     """Return how many writes and moved rows there were, and what was not told of them."""
     writer, writes, moves = Writer(seed), 0, 0
-    end = time.monotonic() + SECONDS
-    while time.monotonic() < end:
+    begun = time.monotonic()
+    while time.monotonic() < begun + SECONDS or min(writes, moves) < ENOUGH:
         recorder.take_own()
         take_audit()
         refused = None
@@ -166,7 +167,6 @@ def test_two_writers_that_do_not_lock_report_every_group_mutant_old_value_taken_
         done = [one.result(60), two.result(60)]
 
     assert [missing for _, _, missing in done] == [[], []]
-    assert all(writes > 50 and moves > 50 for writes, moves, _ in done), done
 
 
 @pytest.mark.parametrize("database", ["sqlite"], indirect=True)

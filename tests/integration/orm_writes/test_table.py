@@ -4,6 +4,7 @@ from collections.abc import Callable
 from typing import Any
 
 import pytest
+from django.db import connection
 
 from distcache_django.freshness import service as services
 from distcache_django.freshness.dependencies import coarse, epoch
@@ -83,3 +84,16 @@ def test_as_many_rows_are_named_as_answers_are_worth(
     else:
         assert len(reported - {f"{table}:group=1", f"{table}:group=2"}) == count + 1
         assert epoch(table) not in reported
+
+
+@pytest.mark.parametrize("database", ["sqlite"], indirect=True)
+def test_a_row_that_holds_what_its_field_could_not_have_stored_is_not_named(
+    database: str, rows: None, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    with connection.cursor() as cursor:
+        cursor.execute("UPDATE zoo_entry SET \"group\" = 'many' WHERE id = 1")
+    monkeypatch.setattr(services, "_service", recorder := Recorder())
+
+    Entry.objects.filter(pk=1).update(amount=7)
+
+    assert told(recorder) == coarse({"zoo_entry"})
