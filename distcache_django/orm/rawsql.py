@@ -74,8 +74,9 @@ def observe(execute: Callable[..., Any], sql: Any, params: Any, many: bool, cont
         return statement.run(execute, sql, params, many, context)
     effect = _effect_of(sql, context["cursor"])
     loading = recorder()
-    if loading is not None and sql not in loading.texts:
-        _note_read(_text(sql, context["cursor"]), effect)
+    # By its text: psycopg's composed statements need not be hashable.
+    if loading is not None and (text := _text(sql, context["cursor"])) not in loading.texts:
+        _note_read(text, effect)
     if effect is _HARMLESS:
         return execute(sql, params, many, context)
     if effect.chooses_isolation:

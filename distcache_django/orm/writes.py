@@ -19,6 +19,7 @@ from django.db.models.sql import compiler as compilers
 from django.db.models.sql.constants import MULTI, NO_RESULTS, ROW_COUNT
 
 from distcache_django.freshness import dependencies
+from distcache_django.freshness.recording import spoil
 from distcache_django.freshness.service import freshness
 from distcache_django.orm import capture, changes, rawsql
 from distcache_django.orm.changes import MAX_ROWS, Row, Target
@@ -62,6 +63,7 @@ def _patch(owner: type, name: str, report: Callable[..., Any]) -> None:
     def execute(self: Any, *args: Any, **kwargs: Any) -> Any:
         if not freshness().enabled or not changes.is_tracked(self.query.get_meta().db_table):
             return original(self, *args, **kwargs)
+        spoil("it is loaded by code that writes")
         return report(self, original, *args, **kwargs)
 
     setattr(owner, name, execute)
