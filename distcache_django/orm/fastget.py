@@ -12,23 +12,21 @@ from __future__ import annotations
 
 import functools
 import hashlib
-from collections.abc import Callable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass
-from typing import TYPE_CHECKING, Any, Final
+from typing import TYPE_CHECKING, Any
 
 from django.conf import settings
 from django.core.signals import setting_changed
 from django.db import connections
-from django.db.models import Model, QuerySet, query
-from django.db.models.query import MAX_GET_RESULTS, ModelIterable
+from django.db.models import Model, query
+from django.db.models.query import MAX_GET_RESULTS
 from django.db.models.query_utils import Q
-from django.db.models.sql import Query
 
 from distcache_django.freshness import dependencies
 from distcache_django.freshness.service import freshness
 from distcache_django.orm import fingerprint
 from distcache_django.orm.options import (
-    AnyQuery,
     AnyQuerySet,
     QueryOptions,
     is_forbidden,
@@ -37,9 +35,10 @@ from distcache_django.orm.options import (
     said_by,
     with_options,
 )
+from distcache_django.orm.plain import Column, columns_of, is_plain
 from distcache_django.orm.profiles import Profile, declared_columns, profile_of
 from distcache_django.orm.reads import may_ask
-from distcache_django.orm.values import canonical_exact, is_refinable
+from distcache_django.orm.values import canonical_exact
 
 if TYPE_CHECKING:
     from typing import TypeAlias
@@ -54,25 +53,6 @@ Get = Callable[..., Any]
 #: What is stored of a get(): the row's values, or how many rows there were where it wants one.
 _Outcome = list[Any] | int
 
-#: What a query knows that makes no difference to get(): it clears the order, and options are ours.
-_HARMLESS: Final = frozenset(
-    {"model", "alias_cols", "distcache", "order_by", "extra_order_by", "used_aliases", "filter_is_sticky"}
-)
-#: Methods that get() relies on: where a class has one of its own, it may filter.
-_RELIED_ON: Final = (
-    "filter", "_filter_or_exclude", "_filter_or_exclude_inplace", "order_by", "_chain", "_clone", "_fetch_all",
-    "__len__", "__iter__", "iterator", "using",
-)  # fmt: skip
-
-
-@dataclass(frozen=True, slots=True)
-class _Column:
-    """Be a column that a get() may ask for."""
-
-    name: str
-    field: _FieldOf
-    is_key: bool
-
 
 @dataclass(frozen=True, slots=True)
 class _Plan:
@@ -81,7 +61,7 @@ class _Plan:
     table: str
     prefix: str
     attnames: tuple[str, ...]
-    columns: Mapping[str, _Column]
+    columns: Mapping[str, Column]
     declared: frozenset[str]
     epoch: str
 
@@ -229,35 +209,8 @@ def _rows(queryset: AnyQuerySet, args: tuple[Any, ...], kwargs: Mapping[str, Any
 
 def _is_plain(queryset: AnyQuerySet) -> bool:
     """Return whether nothing was done to a queryset that a get() would see."""
-    if (
-        queryset._iterable_class is not ModelIterable
-        or queryset._prefetch_related_lookups
-        or queryset._known_related_objects
-        or queryset._for_write
-        or queryset._fields is not None
-        or not _is_plain_class(queryset.__class__)
-    ):
-        return False
     mode = getattr(queryset, "_fetch_mode", None)  # since Django 6.1
-    if mode is not None and mode.track_peers:
-        return False
-    return _is_plain_query(queryset.query)
-
-
-def _is_plain_query(query: AnyQuery) -> bool:
-    # Whatever is set on a query and is neither empty nor the class's default has a meaning: one that a later
-    # version of Django adds too.
-    if type(query) is not Query:
-        return False
-    for name, value in query.__dict__.items():
-        if value and name not in _HARMLESS and value != getattr(Query, name, None):
-            return False
-    return True
-
-
-@functools.cache
-def _is_plain_class(queryset_class: Any) -> bool:
-    return all(getattr(queryset_class, name) is getattr(QuerySet, name) for name in _RELIED_ON)
+    return is_plain(queryset) and not queryset._known_related_objects and (mode is None or not mode.track_peers)
 
 
 # ------------------------------------------------------------------ plans
@@ -273,9 +226,7 @@ def _plan(model: type[Model], using: str, database: object) -> _Plan | None:
     if not all(map(_is_stock, meta.concrete_fields)):
         return None
     connection = connections[using]
-    columns = dict(_columns(meta.concrete_fields, connection.vendor))
-    if meta.pk.attname in columns:
-        columns["pk"] = columns[meta.pk.attname]
+    columns = columns_of(model, connection.vendor)
     return _Plan(
         meta.db_table,
         _prefix(model, connection, database),
@@ -300,19 +251,6 @@ def _is_stock(field: _FieldOf) -> bool:
     """Return whether a value is read as Django reads it: others may decrypt it, or return what cannot be stored."""
     convert = getattr(type(field), "from_db_value", None)
     return convert is None or convert.__module__.startswith("django.")
-
-
-def _columns(fields: Sequence[_FieldOf], vendor: str) -> Iterator[tuple[str, _Column]]:
-    """Yield the lookups that are plain equality of a column, in all of their spellings."""
-    for field in fields:
-        lookup = field.get_lookup("exact")
-        if lookup is None or not lookup.__module__.startswith("django.db.") or not is_refinable(field, vendor):
-            continue
-        column = _Column(field.column, field, field.primary_key)
-        yield field.attname, column
-        yield field.name, column
-        if field.remote_field is not None:  # as the other side of a one-to-one relation asks
-            yield f"{field.name}__{field.target_field.name}", column
 
 
 def _forget(**kwargs: Any) -> None:

@@ -1,6 +1,7 @@
 """Put the ORM cache between Django's querysets and its compilers, once per process.
 
-Wrapped are: ``SQLCompiler.execute_sql`` (rows), ``QuerySet.get`` (the short way), ``QuerySet._fetch_all`` and
+Wrapped are: ``SQLCompiler.execute_sql`` (rows), ``QuerySet.get`` and what else reads (the short ways, see ``fastget``
+and ``recall``), ``_filter_or_exclude`` (filters that wait, see ``plain``), ``_fetch_all`` and
 ``_prefetch_related_objects`` (options that related objects take over), and the places where Django reads in order to
 write: what a write is based on comes from the database. ``QuerySet`` and managers get the methods of
 ``CacheQuerySet``. Nothing here has an effect on models that are not cached, nor where ``ENABLED`` is false.
@@ -23,7 +24,9 @@ from django.db.models.sql.compiler import SQLCompiler
 from distcache_django.orm.fastget import wrap_get
 from distcache_django.orm.manager import CacheQuerySet
 from distcache_django.orm.options import AnyQuerySet, inherit, is_forbidden, no_cache, said_by
+from distcache_django.orm.plain import wrap_filter
 from distcache_django.orm.reads import wrap_execute_sql
+from distcache_django.orm.recall import fetch, wrap_aggregate, wrap_count, wrap_exists
 
 __all__ = ["install"]
 
@@ -76,8 +79,8 @@ def _wrap_fetch_all(original: Callable[[Any], None]) -> Callable[[Any], None]:
             with no_cache():
                 original(self)
         else:
-            original(self)
-            options = said_by(self.query)
+            fetch(self, original)
+            options = said_by(self._query)  # not .query: a filter may still wait
             if options is not None and not is_forbidden():
                 rows: Any = self._result_cache
                 for row in rows:
@@ -90,7 +93,7 @@ def _wrap_fetch_all(original: Callable[[Any], None]) -> Callable[[Any], None]:
 def _wrap_prefetch(original: Callable[[Any], None]) -> Callable[[Any], None]:
     @functools.wraps(original)
     def _prefetch_related_objects(self: AnyQuerySet) -> None:
-        options = said_by(self.query)
+        options = said_by(self._query)
         if options is None:
             original(self)
         else:
@@ -103,6 +106,10 @@ def _wrap_prefetch(original: Callable[[Any], None]) -> Callable[[Any], None]:
 _WRAPPED: tuple[tuple[type, str, Callable[..., Any]], ...] = (
     (SQLCompiler, "execute_sql", wrap_execute_sql),
     (QuerySet, "get", wrap_get),
+    (QuerySet, "_filter_or_exclude", wrap_filter),
+    (QuerySet, "count", wrap_count),
+    (QuerySet, "exists", wrap_exists),
+    (QuerySet, "aggregate", wrap_aggregate),
     (QuerySet, "_fetch_all", _wrap_fetch_all),
     (QuerySet, "_prefetch_related_objects", _wrap_prefetch),
 )

@@ -26,6 +26,7 @@ from distcache_django.conf.distcache import OPS, load_settings, ops_of
 from distcache_django.orm.profiles import Profile, profile_of
 
 __all__ = [
+    "COMPILE_ONLY",
     "NOT_CACHED",
     "AnyQuery",
     "AnyQuerySet",
@@ -66,6 +67,9 @@ class QueryOptions:
 
 #: What ``.nocache()`` says.
 NOT_CACHED = QueryOptions(None, frozenset())
+
+#: Known by identity: what a query says that is not to be run, but to hand its compiler over.
+COMPILE_ONLY = QueryOptions(1.0, frozenset())
 
 # Equal to NOT_CACHED, and known by identity: inside no_cache() not even a queryset's own options count.
 _FORBIDDEN = QueryOptions(None, frozenset())

@@ -15,7 +15,7 @@ import time
 from asyncio import _get_running_loop
 from collections.abc import Callable, Collection, Iterable, Sequence
 from functools import partial
-from typing import TYPE_CHECKING, Any, cast
+from typing import TYPE_CHECKING, Any, NamedTuple, cast
 
 from django.core.exceptions import EmptyResultSet
 from django.db.models import Value
@@ -25,14 +25,27 @@ from distcache_django.freshness.recording import account, note, recorder, spoil
 from distcache_django.freshness.service import freshness
 from distcache_django.freshness.transactions import may_use_cache
 from distcache_django.orm import analysis, fingerprint
-from distcache_django.orm.options import AnyQuery, QueryOptions, choose, lifetime
+from distcache_django.orm.options import COMPILE_ONLY, AnyQuery, QueryOptions, choose, lifetime, no_cache
 from distcache_django.orm.profiles import Profile, declared_columns
 
 if TYPE_CHECKING:
     from django.db.backends.base.base import BaseDatabaseWrapper
     from django.db.models.sql.compiler import SQLCompiler
 
-__all__ = ["MAX_ROWS", "may_ask", "wrap_execute_sql"]
+__all__ = [
+    "MAX_ROWS",
+    "Compiled",
+    "Identity",
+    "Rows",
+    "Unrun",
+    "compile_sql",
+    "identify",
+    "is_too_large",
+    "load_rows",
+    "may_ask",
+    "rows_of",
+    "wrap_execute_sql",
+]
 
 #: Answers of more rows than this are not stored: they would cost the nodes more than they save the database.
 MAX_ROWS = 10_000
@@ -44,6 +57,21 @@ _UNKNOWN = "what a query depends on is not known"
 
 Rows = list[tuple[Any, ...]]
 Compiled = tuple[str, Sequence[Any]]
+
+
+class Identity(NamedTuple):
+    """Be what a query is in the cache: its key, and what its answer depends on, in order."""
+
+    key: str
+    dependencies: tuple[str, ...]
+
+
+class Unrun(Exception):
+    """Carry the compiler of a query that was to be compiled only (``COMPILE_ONLY``)."""
+
+    def __init__(self, compiler: SQLCompiler) -> None:
+        super().__init__()
+        self.compiler = compiler
 
 
 class _TooLarge(Exception):
@@ -69,6 +97,8 @@ def wrap_execute_sql(original: Callable[..., Any]) -> Callable[..., Any]:
     ) -> Any:
         if not chunked_fetch and result_type in _READS:
             options = choose(self.query)
+            if options is COMPILE_ONLY:
+                raise Unrun(self)
             if options is not None and _op(self.query, result_type) in options.ops and _may_answer(self):
                 return _answer(partial(original, self, result_type, False, chunk_size), self, result_type, options)
         if recorder() is not None:
@@ -112,7 +142,7 @@ def may_ask(connection: BaseDatabaseWrapper) -> bool:
 
 
 def _answer(run: Callable[[], Any], compiler: SQLCompiler, result_type: str, options: QueryOptions | Profile) -> Any:
-    compiled = _compile(compiler)
+    compiled = compile_sql(compiler)
     if compiled is None:
         return run()
     dependencies = _dependencies(compiler, compiled)
@@ -121,19 +151,36 @@ def _answer(run: Callable[[], Any], compiler: SQLCompiler, result_type: str, opt
         return _run(run, compiler, compiled)
     ordered = _in_order(dependencies)
     key = _key(compiler, compiled, result_type)
-    if key is None or _too_large.get(key, 0.0) > time.monotonic():
+    if key is None or is_too_large(key):
         note(ordered)
         return _run(run, compiler, compiled)
-    try:
-        rows = freshness().answer(
-            key, ordered, lambda: _rows(_run(run, compiler, compiled), result_type), lifetime(options)
-        )
-    except _TooLarge as answer:
-        _remember(key)
-        rows = answer.rows
+    identity = Identity(key, ordered)
+    rows = rows_of(identity, lambda: _rows(_run(run, compiler, compiled), result_type), options)
     if result_type == SINGLE:
         return rows[0] if rows else None
     return [rows] if rows else []
+
+
+def rows_of(identity: Identity, load: Callable[[], Rows], options: QueryOptions | Profile) -> Rows:
+    """Return the rows of a query, from the cache or by ``load``."""
+    try:
+        return freshness().answer(identity.key, identity.dependencies, load, lifetime(options))
+    except _TooLarge as answer:
+        _remember(identity.key)
+        return answer.rows
+
+
+def identify(compiler: SQLCompiler, compiled: Compiled, result_type: str) -> Identity | None:
+    """Return what a compiled query is in the cache, ``None`` where it must not be cached."""
+    dependencies = _dependencies(compiler, compiled)
+    key = None if dependencies is None else _key(compiler, compiled, result_type)
+    return None if dependencies is None or key is None else Identity(key, _in_order(dependencies))
+
+
+def load_rows(compiler: SQLCompiler, compiled: Compiled, result_type: str) -> Rows:
+    """Return the rows of a compiled query from the database."""
+    with no_cache():
+        return _rows(_run(lambda: compiler.execute_sql(result_type), compiler, compiled), result_type)
 
 
 def _note(compiler: SQLCompiler, result_type: str) -> None:
@@ -142,7 +189,7 @@ def _note(compiler: SQLCompiler, result_type: str) -> None:
         spoil("it is loaded by code that writes")
     elif not _may_answer(compiler):
         spoil("a query cannot be cached in this transaction, or locks rows")
-    elif (compiled := _compile(compiler)) is not None:
+    elif (compiled := compile_sql(compiler)) is not None:
         dependencies = _dependencies(compiler, compiled)
         if dependencies is None:
             spoil(_UNKNOWN)
@@ -150,7 +197,7 @@ def _note(compiler: SQLCompiler, result_type: str) -> None:
             note(_in_order(dependencies))
 
 
-def _compile(compiler: SQLCompiler) -> Compiled | None:
+def compile_sql(compiler: SQLCompiler) -> Compiled | None:
     """Return SQL and parameters, ``None`` where Django knows without a query that there are no rows."""
     try:
         sql, params = compiler.as_sql()
@@ -200,6 +247,11 @@ def _rows(result: Any, result_type: str) -> Rows:
 
 
 _too_large: dict[str, float] = {}
+
+
+def is_too_large(key: str) -> bool:
+    """Return whether an answer was found to have too many rows a short while ago."""
+    return _too_large.get(key, 0.0) > time.monotonic()
 
 
 def _remember(key: str) -> None:

@@ -1,0 +1,312 @@
+"""Answer plain querysets without building their filters and SQL again.
+
+What a query is in the cache (its key and its dependencies) is found once, from its SQL, and remembered by what was
+asked: the model, the names and values of its filter, its order, and whatever else has a part in the SQL. Asked the
+same again, a queryset needs no more than the look-up; instances and aggregates are made by Django's own code, from a
+compiler that knows the columns. The answer is the same one, under the same key, as the usual way stores (``reads``).
+Everything that is not certainly the same takes the usual way.
+"""
+
+from __future__ import annotations
+
+import functools
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass
+from functools import lru_cache, partial
+from typing import TYPE_CHECKING, Any, Final, NamedTuple
+
+from django.conf import settings
+from django.core.signals import setting_changed
+from django.db import connections
+from django.db.models import Avg, Count, F, Max, Min, Sum
+from django.db.models.expressions import Star
+from django.db.models.sql.constants import MULTI, SINGLE
+
+from distcache_django.orm.fingerprint import project_digest
+from distcache_django.orm.options import COMPILE_ONLY, AnyQuery, AnyQuerySet, choose
+from distcache_django.orm.plain import filters_of, is_plain
+from distcache_django.orm.reads import (
+    Identity,
+    Rows,
+    Unrun,
+    compile_sql,
+    identify,
+    is_too_large,
+    load_rows,
+    may_ask,
+    rows_of,
+)
+
+if TYPE_CHECKING:
+    from django.db.backends.base.base import BaseDatabaseWrapper
+    from django.db.models.sql.compiler import SQLCompiler
+
+__all__ = ["fetch", "wrap_aggregate", "wrap_count", "wrap_exists"]
+
+Method = Callable[..., Any]
+#: What compiling leaves on a compiler that reading its rows needs.
+_COLUMNS: Final = ("select", "klass_info", "annotation_col_map", "col_count", "has_extra_select")
+#: How many questions are remembered, some 0.5 KiB each, and how many forms of questions.
+_MOST, _MOST_SHAPES = 16_384, 512
+
+
+@dataclass(frozen=True, slots=True)
+class _Shape:
+    """Be what is common to questions that differ in values only: a query, and what its compiler knows of columns."""
+
+    query: AnyQuery
+    columns: Mapping[str, Any]
+
+    def compiler(self, using: str) -> SQLCompiler:
+        """Return a compiler that can read rows as if it had compiled."""
+        compiler: SQLCompiler = self.query.get_compiler(using)
+        vars(compiler).update(self.columns)
+        return compiler
+
+
+@dataclass(slots=True)
+class _Question:
+    """Be one question; ``known`` is set once, by whoever asks first. ``False``: it has to take the usual way."""
+
+    known: tuple[_Shape, Identity] | bool | None = None
+
+
+class _Asking(NamedTuple):
+    """Be what is done to a queryset: which of ``ops``, what else tells it from others, and how it is compiled."""
+
+    op: str
+    result_type: str
+    details: tuple[Any, ...]
+    compile: Callable[[AnyQuery, str], SQLCompiler]
+
+
+# ------------------------------------------------------------------ what querysets do
+
+
+def fetch(queryset: AnyQuerySet, original: Callable[[Any], None]) -> None:
+    """Be ``_fetch_all`` of a queryset that was not fetched yet."""
+    found = _recall(queryset, _FETCH)
+    if found is None:
+        original(queryset)
+        return
+    compiler, rows = found
+    compiler.execute_sql = lambda **_: [rows] if rows else []  # type: ignore[method-assign,misc]
+    stand_in = _like(queryset, _Compiled(compiler))
+    stand_in._deferred_filter = None
+    original(stand_in)
+    queryset._result_cache = stand_in._result_cache
+
+
+def wrap_count(original: Method) -> Method:
+    """Return a ``QuerySet.count`` that needs no SQL for what was asked before."""
+
+    @functools.wraps(original)
+    def count(self: AnyQuerySet) -> Any:
+        found = None if self._result_cache is not None else _recall(self, _COUNT)
+        return original(self) if found is None else _aggregates(*found)["__count"]
+
+    return count
+
+
+def wrap_exists(original: Method) -> Method:
+    """Return a ``QuerySet.exists`` that needs no SQL for what was asked before."""
+
+    @functools.wraps(original)
+    def exists(self: AnyQuerySet) -> Any:
+        found = None if self._result_cache is not None else _recall(self, _EXISTS)
+        return original(self) if found is None else bool(found[1])
+
+    return exists
+
+
+def wrap_aggregate(original: Method) -> Method:
+    """Return a ``QuerySet.aggregate`` that needs no SQL for what was asked before."""
+
+    @functools.wraps(original)
+    def aggregate(self: AnyQuerySet, *args: Any, **kwargs: Any) -> Any:
+        if args or (details := _details_of(kwargs)) is None:
+            return original(self, *args, **kwargs)
+        found = _recall(self, _Asking("aggregate", SINGLE, details, partial(_compile_aggregates, kwargs)))
+        return original(self, **kwargs) if found is None or not found[1] else _aggregates(*found)
+
+    return aggregate
+
+
+def _aggregates(compiler: SQLCompiler, rows: Rows) -> dict[str, Any]:
+    selected = compiler.query.annotation_select
+    converted = compiler.apply_converters(rows, compiler.get_converters(selected.values()))
+    return dict(zip(selected, next(converted), strict=False))
+
+
+# ------------------------------------------------------------------ remembering
+
+
+def _recall(queryset: AnyQuerySet, asking: _Asking) -> tuple[SQLCompiler, Rows] | None:
+    """Return the rows that answer, and a compiler to read them with; ``None``: take the usual way."""
+    options = choose(queryset._query)
+    if options is None or asking.op not in options.ops or queryset._result_cache is not None:
+        return None
+    filters = filters_of(queryset) if is_plain(queryset) else None
+    order = _order_of(queryset._query)
+    if filters is None or order is None:
+        return None
+    using = queryset.db
+    connection = connections[using]
+    if not may_ask(connection):
+        return None
+    names, types, values = filters
+    form = (queryset.model, asking.op, asking.details, order, names, types, *_surroundings(connection))
+    question = _question(form, values)
+    if question.known is None:
+        return _learn(question, form, queryset, asking, using, options)
+    if question.known is False or is_too_large(question.known[1].key):
+        return None
+
+    def load() -> Rows:
+        compiler = asking.compile(_query_of(queryset), using)
+        compiled = compile_sql(compiler)
+        return [] if compiled is None else load_rows(compiler, compiled, asking.result_type)
+
+    shape, identity = question.known
+    return shape.compiler(using), rows_of(identity, load, options)
+
+
+def _learn(
+    question: _Question, form: tuple[Any, ...], queryset: AnyQuerySet, asking: _Asking, using: str, options: Any
+) -> tuple[SQLCompiler, Rows] | None:
+    compiler = asking.compile(_query_of(queryset), using)
+    compiled = compile_sql(compiler)
+    identity = None if compiled is None else identify(compiler, compiled, asking.result_type)
+    if compiled is None or identity is None:
+        question.known = False
+        return None
+    shape = _shape(form, compiler)
+    question.known = shape, identity
+    load = partial(load_rows, compiler, compiled, asking.result_type)
+    return shape.compiler(using), rows_of(identity, load, options)
+
+
+@lru_cache(_MOST)
+def _question(form: tuple[Any, ...], values: tuple[Any, ...]) -> _Question:
+    return _Question()
+
+
+_shapes: dict[tuple[Any, ...], _Shape] = {}
+
+
+def _shape(form: tuple[Any, ...], compiler: SQLCompiler) -> _Shape:
+    found = _shapes.get(form)
+    if found is None:
+        if len(_shapes) >= _MOST_SHAPES:
+            _shapes.clear()
+        columns = {name: value for name, value in vars(compiler).items() if name in _COLUMNS}
+        found = _shapes[form] = _Shape(compiler.query, columns)
+    return found
+
+
+def _surroundings(connection: BaseDatabaseWrapper) -> tuple[Any, ...]:
+    """Return what else the SQL, and the key, are made of: as ``fingerprint.query_key`` and its caller say."""
+    place = connection.settings_dict
+    schema = getattr(connection, "schema_name", None)
+    return (
+        connection.alias, connection.vendor, place["NAME"], place["HOST"], place["PORT"], schema,
+        connection.timezone_name, settings.USE_TZ, project_digest(),
+    )  # fmt: skip
+
+
+def _order_of(query: AnyQuery) -> tuple[Any, ...] | None:
+    """Return how a plain query is ordered, ``None`` where that is more than names."""
+    if query.extra_order_by or not query.default_cols or not all(type(each) is str for each in query.order_by):
+        return None
+    return query.order_by, query.default_ordering, query.standard_ordering
+
+
+# ------------------------------------------------------------------ compiling
+
+
+class _Compiled:
+    """Stand for a query whose compiler has its rows already."""
+
+    def __init__(self, compiler: SQLCompiler) -> None:
+        self._compiler = compiler
+
+    def get_compiler(self, using: str) -> SQLCompiler:
+        """Return that compiler."""
+        return self._compiler
+
+
+def _like(queryset: AnyQuerySet, query: Any) -> AnyQuerySet:
+    """Return a queryset that differs from another by its query only: that one may be looked at by other threads."""
+    other = object.__new__(queryset.__class__)
+    vars(other).update(vars(queryset))
+    other._query = query
+    return other
+
+
+def _query_of(queryset: AnyQuerySet) -> AnyQuery:
+    """Return a query of one's own with the filter that a queryset still waits for."""
+    return _like(queryset, queryset._query.clone()).query
+
+
+def _compile_rows(query: AnyQuery, using: str) -> SQLCompiler:
+    compiler: SQLCompiler = query.get_compiler(using)
+    return compiler
+
+
+def _compile_exists(query: AnyQuery, using: str) -> SQLCompiler:
+    compiler: SQLCompiler = query.exists().get_compiler(using)
+    return compiler
+
+
+def _compile_count(query: AnyQuery, using: str) -> SQLCompiler:
+    return _unrun(query, lambda: query.get_count(using))
+
+
+def _compile_aggregates(aggregates: Mapping[str, Any], query: AnyQuery, using: str) -> SQLCompiler:
+    return _unrun(query, lambda: query.get_aggregation(using, dict(aggregates)))
+
+
+def _unrun(query: AnyQuery, run: Callable[[], Any]) -> SQLCompiler:
+    """Return the compiler of the query that Django makes of another and would run."""
+    said, query.distcache = query.distcache, COMPILE_ONLY
+    try:
+        run()
+    except Unrun as unrun:
+        compiler = unrun.compiler
+        compiler.query.distcache = said  # type: ignore[attr-defined]  # see install
+        return compiler
+    raise AssertionError("an aggregate runs one query")
+
+
+_FETCH: Final = _Asking("fetch", MULTI, (), _compile_rows)
+_EXISTS: Final = _Asking("exists", SINGLE, (), _compile_exists)
+_COUNT: Final = _Asking("count", SINGLE, (), _compile_count)
+
+_AGGREGATES: Final = frozenset({Sum, Count, Avg, Max, Min})
+#: What an aggregate of one column has for attributes; one with more is not certainly like all others.
+_USUAL: Final = frozenset({
+    "_constructor_args", "distinct", "filter", "default", "order_by", "source_expressions", "extra",
+})  # fmt: skip
+
+
+def _details_of(aggregates: Mapping[str, Any]) -> tuple[Any, ...] | None:
+    """Return what tells plain aggregates from all others, ``None`` where they are not plain."""
+    details = []
+    for alias, each in aggregates.items():
+        if type(each) not in _AGGREGATES or not _USUAL.issuperset(vars(each)):
+            return None
+        of, *others = each.get_source_expressions()
+        name = of.name if type(of) is F else "*" if type(of) is Star else None
+        if name is None or each.extra or each.default is not None or any(one is not None for one in others):
+            return None
+        details.append((alias, type(each), name, bool(each.distinct)))
+    return tuple(details)
+
+
+def _forget(**kwargs: Any) -> None:
+    """Learn everything anew; receiver of ``setting_changed``."""
+    _question.cache_clear()
+    _shapes.clear()
+
+
+setting_changed.connect(_forget, dispatch_uid="distcache_django.orm.recall")
