@@ -9,22 +9,24 @@ dependency     name                        changes with
 row            ``shop_product:42``         a write of that row
 field value    ``shop_product:brand_id=3``  a write of a row that has, or had, that value
 epoch          ``shop_product:*``          a write of rows that are not known one by one
+value epoch    ``shop_product:=:*``        the same, and a write of a row whose values are not known
 table          ``shop_product``            every write of the table
 tag            ``#pricelist``              ``invalidate("pricelist")``
 =============  ==========================  ==============================================
 
-An answer depends, for each table it reads, on rows or field values and on the epoch, or else on the table.
+An answer depends, for each table it reads, on rows and the epoch, or on field values and the value epoch, or else on
+the table.
 """
 
 from __future__ import annotations
 
-from collections.abc import Iterable
+from collections.abc import Iterable, Iterator
 
 import mmh3
 
 from distcache_django.core.freshness import RECORD_PREFIX
 
-__all__ = ["coarse", "epoch", "field", "record_key", "record_tag", "row", "table", "tag"]
+__all__ = ["coarse", "epoch", "epochs", "field", "record_key", "record_tag", "row", "table", "tag", "value_epoch"]
 
 _NULL = "\0"
 
@@ -49,6 +51,11 @@ def epoch(table: str) -> str:
     return f"{table}:*"
 
 
+def value_epoch(table: str) -> str:
+    """Return the dependency on writes of rows whose values, before or after, are not known."""
+    return f"{table}:=:*"
+
+
 def tag(text: str) -> str:
     """Return the dependency on a name of the site's own."""
     return f"#{text}"
@@ -56,7 +63,15 @@ def tag(text: str) -> str:
 
 def coarse(tables: Iterable[str]) -> set[str]:
     """Return what a write bumps that may have touched any row of ``tables``."""
-    return {name for table in tables for name in (table, epoch(table))}
+    tables = tuple(tables)
+    return {*tables, *epochs(tables)}
+
+
+def epochs(tables: Iterable[str]) -> Iterator[str]:
+    """Yield what a write bumps, besides their tables, whose rows are not known one by one."""
+    for each in tables:
+        yield epoch(each)
+        yield value_epoch(each)
 
 
 def record_tag(dependency: str, buckets: int) -> str | None:

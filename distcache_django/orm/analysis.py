@@ -3,7 +3,8 @@
 Theory. An answer is a function of the rows of the tables that its SQL names. If a table occurs once, and every row
 that can take part has ``column = value``, then the answer is a function of those rows alone: a write of a row that
 neither had nor gets that value cannot change it. So the answer may depend on that value (a row's name, or a declared
-field's) and on the table's epoch, which stands for writes of unknown rows, instead of on the whole table.
+field's) and on one of the table's epochs, which stand for writes of unknown rows and of unknown values, instead of
+on the whole table.
 
 Which rows can take part is read from the conditions that must all hold (AND, not negated):
 
@@ -64,11 +65,7 @@ def dependencies(query: Query, sql: str, declared: Declared, vendor: str = "") -
         for table in _tables_named(name):
             named.add(table)
             guard = guards.of_table(table, occurrences) if table == name else None
-            if guard:
-                found.update(guard)
-                found.add(names.epoch(table))
-            else:
-                found.add(names.table(table))
+            found.update(guard or (names.table(table),))
     # What the query certainly reads, and its text names in a way that is not known.
     found.update(names.table(table) for table in guards.used if table not in named)
     return None if named & untracked_tables() else frozenset(found)

@@ -36,6 +36,7 @@ __all__ = [
     "is_tracked",
     "named_keys",
     "resolve_tables",
+    "target_named",
     "target_of",
     "touched",
     "touched_keys",
@@ -80,11 +81,17 @@ def target_of(model: type[models.Model]) -> Target | None:
     """Return the target that writes of a model have, or ``None`` where they can only be coarse."""
     meta = model._meta
     pk: Any = meta.pk
-    if meta.apps is not apps or not _is_only_model(meta.db_table) or pk is None or not is_refinable(pk):
+    if meta.apps is not apps or len(_registry.of(meta.db_table)) > 1 or pk is None or not is_refinable(pk):
         return None
     own = {field.column: field for field in _concrete(model)._meta.local_concrete_fields}
     columns = tuple(column for column in declared_columns(meta.db_table) if is_refinable(own[column]))
     return Target(meta.db_table, pk, tuple(own[column] for column in columns), (pk.column, *columns))
+
+
+def target_named(table: str) -> Target | None:
+    """Return the target that writes of a table have, or ``None`` where they can only be coarse."""
+    found = _registry.of(table)
+    return target_of(next(iter(found))) if len(found) == 1 else None
 
 
 def touched(target: Target, rows: Iterable[Row]) -> set[str]:
@@ -235,27 +242,26 @@ class _Registry:
 
     models: object = None
     by_name: dict[str, set[str]]
-    shared: frozenset[str]
+    of_table: dict[str, set[Any]]
+
+    def of(self, table: str) -> set[Any]:
+        """Return the models whose rows are in a table: two of them could have other keys, or fields."""
+        return self.refresh().of_table.get(table, set())
 
     def refresh(self) -> _Registry:
         # The registry keeps this list until a model is added, so its identity says whether ours is still right.
         current = apps.get_models(include_auto_created=True)
         if self.models is not current:
             by_name: dict[str, set[str]] = {}
-            of_table: dict[str, set[type[models.Model]]] = {}
+            of_table: dict[str, set[Any]] = {}
             for model in current:
                 table = model._meta.db_table
                 by_name.setdefault(_bare(table), set()).add(table)
                 of_table.setdefault(table, set()).add(_concrete(model))
             self.by_name = by_name
-            self.shared = frozenset(table for table, found in of_table.items() if len(found) > 1)
+            self.of_table = of_table
             self.models = current
         return self
 
 
 _registry = _Registry()
-
-
-def _is_only_model(table: str) -> bool:
-    """Return whether one model has a table: another one could have another key, or other fields for its columns."""
-    return table not in _registry.refresh().shared

@@ -128,12 +128,13 @@ class _Scope:
         if self.rank(alias, best)[0] >= _UNUSABLE:
             return None
         table = self.aliases[alias].table_name
-        return frozenset(self._name(table, column, value) for column, value in best)
+        return frozenset(name for column, value in best for name in self._names(table, column, value))
 
-    def _name(self, table: str, column: str, value: str | None) -> str:
+    def _names(self, table: str, column: str, value: str | None) -> tuple[str, str]:
+        """Return what stands for the rows that have a value, and for writes of which that is not known."""
         if value is not None and self.ranks[table, column] == _KEY:
-            return names.row(table, value)
-        return names.field(table, column, value)
+            return names.row(table, value), names.epoch(table)
+        return names.field(table, column, value), names.value_epoch(table)
 
 
 _KEY, _UNIQUE, _OTHER, _CHOICE, _BOOLEAN, _UNUSABLE = 0, 1, 2, 4, 6, 9

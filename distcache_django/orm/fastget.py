@@ -63,7 +63,6 @@ class _Plan:
     attnames: tuple[str, ...]
     columns: Mapping[str, Column]
     declared: frozenset[str]
-    epoch: str
 
 
 def wrap_get(original: Get) -> Get:
@@ -144,13 +143,14 @@ def _ask(queryset: AnyQuerySet, lookups: Mapping[str, Any]) -> _Asked | None:
             return None
         parts.append(f"{column.name}={value!r}")
         if column.is_key:
-            depends = dependencies.row(plan.table, spelling)
+            depends = dependencies.row(plan.table, spelling), dependencies.epoch(plan.table)
         elif depends is None and column.name in plan.declared:
-            depends = dependencies.field(plan.table, column.name, spelling)
+            named = dependencies.field(plan.table, column.name, spelling)
+            depends = named, dependencies.value_epoch(plan.table)
     if depends is None:
         return None
     parts.sort()
-    return _Asked(using, plan, _digest(plan.prefix + "&".join(parts)), (depends, plan.epoch))
+    return _Asked(using, plan, _digest(plan.prefix + "&".join(parts)), depends)
 
 
 def _digest(text: str) -> str:
@@ -233,7 +233,6 @@ def _plan(model: type[Model], using: str, database: object) -> _Plan | None:
         tuple(field.attname for field in meta.concrete_fields),
         columns,
         frozenset(declared_columns(meta.db_table)),
-        dependencies.epoch(meta.db_table),
     )
 
 

@@ -74,7 +74,7 @@ def _bumped_by(named: Any) -> set[str]:
         tables = tables_of(type(named))
         if not analysis.is_refinable(named._meta.pk):
             return names.coarse(tables)
-        return {*_rows_of(named), *_values_of(named), *tables} - set(map(names.epoch, tables))
+        return {*_rows_of(named), *_values_of(named), *tables} - set(names.epochs(tables))
     if isinstance(named, QuerySet):
         tables = {name for name in _queryset_dependencies(named) if ":" not in name}
         return names.coarse(tables | tables_of(named.model))

@@ -1,7 +1,8 @@
 """Report statements that are a site's own text: cursors, ``raw()``, schema changes, COPY, procedures.
 
 One wrapper per connection sees every statement that passes Django's cursors. What a compiler has accounted for is
-let through; of the rest the text says which tables it writes, and the write is coarse. Where the text does not say
+let through; of the rest the text says which tables it writes, and the write is coarse, unless the text says which row
+it is confined to. Where the text does not say
 (a procedure, an anonymous block), every table of the installed models counts as written.
 
 Not seen, because it does not pass Django: statements on the driver's own connection, what triggers and the
@@ -24,6 +25,8 @@ from distcache_django.freshness.recording import note, recorder, spoil
 from distcache_django.freshness.service import freshness
 from distcache_django.orm import capture, changes
 from distcache_django.orm import sql as text_analysis
+from distcache_django.orm.sqlrows import OneRow, one_row
+from distcache_django.orm.values import canonical_exact, is_refinable
 
 if TYPE_CHECKING:
     from django.db.backends.base.base import BaseDatabaseWrapper
@@ -44,6 +47,8 @@ class Effect(NamedTuple):
     tables: frozenset[str] | None
     chooses_isolation: bool
     ends_transaction: bool
+    #: The row that it is confined to, where the text says so.
+    row: OneRow | None = None
 
 
 _HARMLESS = Effect(frozenset(), chooses_isolation=False, ends_transaction=False)
@@ -81,7 +86,7 @@ def observe(execute: Callable[..., Any], sql: Any, params: Any, many: bool, cont
         return execute(sql, params, many, context)
     if effect.chooses_isolation:
         transactions.note_isolation(connection)
-    with _reporting(connection, effect):
+    with _reporting(connection, effect, None if many else params):
         return execute(sql, params, many, context)
 
 
@@ -119,6 +124,7 @@ def _effect(sql: str) -> Effect:
         None if written.everything else written.tables,
         text_analysis.changes_isolation(sql),
         text_analysis.ends_transaction(sql),
+        one_row(sql),
     )
     return _HARMLESS if effect == _HARMLESS else effect
 
@@ -138,10 +144,9 @@ def _text(sql: Any, cursor: Any) -> str:
 
 
 @contextmanager
-def _reporting(connection: BaseDatabaseWrapper, effect: Effect) -> Iterator[None]:
+def _reporting(connection: BaseDatabaseWrapper, effect: Effect, params: Any = None) -> Iterator[None]:
     """Report one statement, which runs in the block."""
-    tables = changes.all_tables() if effect.tables is None else changes.resolve_tables(effect.tables)
-    touches = dependencies.coarse(tables)
+    touches = _touches(connection, effect, params)
     with (
         transactions.writing(connection, touches) if touches else _NOTHING,
         transactions.committing(connection) if effect.ends_transaction else _NOTHING,
@@ -150,6 +155,29 @@ def _reporting(connection: BaseDatabaseWrapper, effect: Effect) -> Iterator[None
     if effect.ends_transaction and touches and not transactions.in_autocommit(connection):
         # A text that has begun a transaction and written in it: it is yet to be committed.
         transactions.record_write(connection, touches)
+
+
+def _touches(connection: BaseDatabaseWrapper, effect: Effect, params: Any) -> set[str]:
+    """Return what a statement touches: one row, whose other values are not known, or any row of its tables."""
+    tables = changes.all_tables() if effect.tables is None else changes.resolve_tables(effect.tables)
+    if effect.row is not None and params and len(tables) == 1:
+        (table,) = tables
+        key = _key(connection, table, effect.row, params)
+        if key is not None:
+            return {dependencies.row(table, key), dependencies.value_epoch(table), table}
+    return dependencies.coarse(tables)
+
+
+def _key(connection: BaseDatabaseWrapper, table: str, row: OneRow, params: Any) -> str | None:
+    """Return the canonical primary key that a parameter names, ``None`` where that is not certain."""
+    target = changes.target_named(table)
+    # A name that differs in case may be another column's: quoted, in another table's place.
+    if target is None or target.columns[0] != row.column or not is_refinable(target.pk, connection.vendor):
+        return None
+    try:
+        return canonical_exact(target.pk, params[row.parameter])
+    except (LookupError, TypeError):  # the database will say what is wrong
+        return None
 
 
 # ---------------------------------------------------------------- past execute()

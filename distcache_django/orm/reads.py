@@ -180,7 +180,8 @@ def identify(compiler: SQLCompiler, compiled: Compiled, result_type: str) -> Ide
 def load_rows(compiler: SQLCompiler, compiled: Compiled, result_type: str) -> Rows:
     """Return the rows of a compiled query from the database."""
     with no_cache():
-        return _rows(_run(lambda: compiler.execute_sql(result_type), compiler, compiled), result_type)
+        run: Callable[[], Any] = partial(cast("Any", compiler.execute_sql), result_type)
+        return _rows(_run(run, compiler, compiled), result_type)
 
 
 def _note(compiler: SQLCompiler, result_type: str) -> None:

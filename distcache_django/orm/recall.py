@@ -66,9 +66,10 @@ class _Shape:
 
 @dataclass(slots=True)
 class _Question:
-    """Be one question; ``known`` is set once, by whoever asks first. ``False``: it has to take the usual way."""
+    """Be one question: ``known`` once somebody has asked, or else ``is_hopeless``, and to take the usual way."""
 
-    known: tuple[_Shape, Identity] | bool | None = None
+    known: tuple[_Shape, Identity] | None = None
+    is_hopeless: bool = False
 
 
 class _Asking(NamedTuple):
@@ -90,7 +91,7 @@ def fetch(queryset: AnyQuerySet, original: Callable[[Any], None]) -> None:
         original(queryset)
         return
     compiler, rows = found
-    compiler.execute_sql = lambda **_: [rows] if rows else []  # type: ignore[method-assign,misc]
+    vars(compiler)["execute_sql"] = lambda **_: [rows] if rows else []
     stand_in = _like(queryset, _Compiled(compiler))
     stand_in._deferred_filter = None
     original(stand_in)
@@ -124,7 +125,7 @@ def wrap_aggregate(original: Method) -> Method:
 
     @functools.wraps(original)
     def aggregate(self: AnyQuerySet, *args: Any, **kwargs: Any) -> Any:
-        if args or (details := _details_of(kwargs)) is None:
+        if args or not kwargs or (details := _details_of(kwargs)) is None:
             return original(self, *args, **kwargs)
         found = _recall(self, _Asking("aggregate", SINGLE, details, partial(_compile_aggregates, kwargs)))
         return original(self, **kwargs) if found is None or not found[1] else _aggregates(*found)
@@ -133,8 +134,8 @@ def wrap_aggregate(original: Method) -> Method:
 
 
 def _aggregates(compiler: SQLCompiler, rows: Rows) -> dict[str, Any]:
-    selected = compiler.query.annotation_select
-    converted = compiler.apply_converters(rows, compiler.get_converters(selected.values()))
+    selected: dict[str, Any] = compiler.query.annotation_select
+    converted = compiler.apply_converters(rows, compiler.get_converters(list(selected.values())))
     return dict(zip(selected, next(converted), strict=False))
 
 
@@ -158,8 +159,8 @@ def _recall(queryset: AnyQuerySet, asking: _Asking) -> tuple[SQLCompiler, Rows] 
     form = (queryset.model, asking.op, asking.details, order, names, types, *_surroundings(connection))
     question = _question(form, values)
     if question.known is None:
-        return _learn(question, form, queryset, asking, using, options)
-    if question.known is False or is_too_large(question.known[1].key):
+        _learn(question, form, queryset, asking, using)
+    if question.known is None or is_too_large(question.known[1].key):
         return None
 
     def load() -> Rows:
@@ -171,19 +172,17 @@ def _recall(queryset: AnyQuerySet, asking: _Asking) -> tuple[SQLCompiler, Rows] 
     return shape.compiler(using), rows_of(identity, load, options)
 
 
-def _learn(
-    question: _Question, form: tuple[Any, ...], queryset: AnyQuerySet, asking: _Asking, using: str, options: Any
-) -> tuple[SQLCompiler, Rows] | None:
+def _learn(question: _Question, form: tuple[Any, ...], queryset: AnyQuerySet, asking: _Asking, using: str) -> None:
+    """Find out what a question is in the cache; compiles the query, which costs what the usual way does."""
+    if question.is_hopeless:
+        return
     compiler = asking.compile(_query_of(queryset), using)
     compiled = compile_sql(compiler)
     identity = None if compiled is None else identify(compiler, compiled, asking.result_type)
-    if compiled is None or identity is None:
-        question.known = False
-        return None
-    shape = _shape(form, compiler)
-    question.known = shape, identity
-    load = partial(load_rows, compiler, compiled, asking.result_type)
-    return shape.compiler(using), rows_of(identity, load, options)
+    if identity is None:
+        question.is_hopeless = True
+    else:
+        question.known = _shape(form, compiler), identity
 
 
 @lru_cache(_MOST)
@@ -296,7 +295,7 @@ def _details_of(aggregates: Mapping[str, Any]) -> tuple[Any, ...] | None:
         if type(each) not in _AGGREGATES or not _USUAL.issuperset(vars(each)):
             return None
         of, *others = each.get_source_expressions()
-        name = of.name if type(of) is F else "*" if type(of) is Star else None
+        name = getattr(of, "name", None) if type(of) is F else "*" if type(of) is Star else None
         if name is None or each.extra or each.default is not None or any(one is not None for one in others):
             return None
         details.append((alias, type(each), name, bool(each.distinct)))

@@ -17,13 +17,14 @@ SUITES = [
     *("many_to_one", "model_inheritance", "multiple_database", "null_fk", "one_to_one", "prefetch_related", "queries"),
     *("proxy_models", "select_for_update", "select_related", "update"),
 ]
-#: Tests that look at the SQL of a query which is answered from the cache.
+#: Tests that look at the SQL of a query which is answered from the cache, or at what compiling it leaves behind.
 LOOK_AT_SQL = {
     "many_to_many.tests.ManyToManyQueryTests.test_count_join_optimization",
     "many_to_many.tests.ManyToManyQueryTests.test_exists_join_optimization",
     "prefetch_related.test_prefetch_related_objects.PrefetchRelatedObjectsTests.test_foreignkey_forward",
     "prefetch_related.test_prefetch_related_objects.PrefetchRelatedObjectsTests.test_one_to_one_forward",
     "prefetch_related.test_prefetch_related_objects.PrefetchRelatedObjectsTests.test_one_to_one_reverse",
+    "queries.tests.Queries1Tests.test_tickets_2076_7256",
 }
 
 

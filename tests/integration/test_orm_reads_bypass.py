@@ -233,10 +233,13 @@ def test_a_get_ends_with_its_row_and_with_its_epoch(site: None, name: str) -> No
     assert queries(read) == 1
 
 
-def test_a_get_by_a_declared_field_ends_with_that_value(site: None) -> None:
+@pytest.mark.parametrize("name", ["zoo_product:category_id=2", "zoo_product:=:*"])
+def test_a_get_by_a_declared_field_ends_with_that_value_and_with_its_epoch(site: None, name: str) -> None:
     read = lambda: Product.objects.get(category_id=2, name="product 4")  # noqa: E731
     assert is_cached(read)
-    freshness().bump(["zoo_product:category_id=2"])
+    freshness().bump(["zoo_product:*"])
+    assert queries(read) == 0
+    freshness().bump([name])
     assert queries(read) == 1
 
 

@@ -11,6 +11,7 @@ from django.db import connection, connections
 from django.test import override_settings
 from django.test.utils import CaptureQueriesContext
 
+from distcache_django.freshness.dependencies import coarse
 from distcache_django.freshness.service import freshness
 from distcache_django.orm import install as reads
 from tests.support.waiting import wait_until
@@ -113,7 +114,7 @@ def end_answers() -> None:
     from tests.support.zoo.schema import tables
 
     names = {*tables(), *(model._meta.db_table for model in THINGS)}
-    freshness().bump([name for table in names for name in (table, f"{table}:*")])
+    freshness().bump(coarse(names))
 
 
 def queries(read: Callable[[], Any]) -> int:

@@ -29,11 +29,11 @@ def test_each_kind_of_dependency_has_a_name_of_its_own():
 
 
 def test_a_coarse_write_ends_what_depends_on_the_table_or_on_its_epoch():
-    assert names.coarse(["shop", "brand"]) == {"shop", "shop:*", "brand", "brand:*"}
+    assert names.coarse(["shop", "brand"]) == {"shop", "shop:*", "shop:=:*", "brand", "brand:*", "brand:=:*"}
     assert names.coarse([]) == set()
 
 
-@pytest.mark.parametrize("name", ["shop", "shop:*", "über"])
+@pytest.mark.parametrize("name", ["shop", "shop:*", "shop:=:*", "über"])
 def test_tables_and_epochs_have_records_of_their_own(name):
     assert names.record_tag(name, BUCKETS) is None
     assert names.record_key("site", name, BUCKETS) == f"{RECORD_PREFIX}site:{{{name}}}"

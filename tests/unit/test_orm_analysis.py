@@ -53,13 +53,13 @@ def instance(model: Any, **values: Any) -> Any:
 
 
 def names(*parts):
-    """Write dependencies in short: product:1 has its epoch with it."""
+    """Write dependencies in short: product:1 has its epoch with it, product:category_id=3 that of values."""
     found = set()
     for part in parts:
-        table, colon, _ = part.partition(":")
+        table, colon, place = part.partition(":")
         found.add(f"zoo_{part}")
         if colon:
-            found.add(f"zoo_{table}:*")
+            found.add(f"zoo_{table}:=:*" if "=" in place else f"zoo_{table}:*")
     return found
 
 

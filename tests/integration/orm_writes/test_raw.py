@@ -1,7 +1,7 @@
 """Statements that are a site's own text report the tables they write, and what nobody can know counts as everything."""
 
 from collections.abc import Callable, Iterator
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from typing import Any
 
 import pytest
@@ -145,6 +145,32 @@ def test_untracked_tables_are_not_reported(recorder: Recorder, database: str, mo
         Product.objects.filter(pk=1).update(price=1)
 
     assert told(recorder) == {"zoo_product", "zoo_product:1", "zoo_product:category_id=1", "zoo_product:brand_id=1"}
+
+
+UPDATE_ONE = "UPDATE zoo_brand SET name = 'x' WHERE id = %s"
+
+
+@pytest.mark.parametrize("key", ["1", True, None])
+def test_a_row_is_not_named_by_what_only_the_database_finds_equal_to_its_key(
+    recorder: Recorder, database: str, key: Any
+) -> None:
+    with suppress(DatabaseError), transaction.atomic():
+        execute(UPDATE_ONE, [key])
+
+    assert told(recorder) in (BRANDS, set())  # nothing where the database refuses
+
+
+def test_many_rows_named_one_by_one_are_written_coarsely(recorder: Recorder, database: str) -> None:
+    with connection.cursor() as cursor:
+        cursor.executemany(UPDATE_ONE, [[1], [2]])
+
+    assert told(recorder) == BRANDS
+
+
+def test_a_text_without_its_parameters_is_refused_as_ever(recorder: Recorder, database: str) -> None:
+    for params in ([], {"id": 1}):
+        with pytest.raises((DatabaseError, TypeError)), transaction.atomic():
+            execute(UPDATE_ONE, params)
 
 
 def test_a_text_that_chooses_an_isolation_level_is_noted(recorder: Recorder, database: str) -> None:

@@ -97,7 +97,21 @@ def remove_from_a_reverse_relation() -> tuple[Any, set[str]]:
 def cursor_update() -> tuple[Any, set[str]]:
     with connection.cursor() as cursor:
         cursor.execute("UPDATE zoo_product SET category_id = %s WHERE id = %s", [3, 1])
+        return cursor.rowcount, {"zoo_product", "zoo_product:1", "zoo_product:=:*"}
+
+
+@deed
+def cursor_update_of_some() -> tuple[Any, set[str]]:
+    with connection.cursor() as cursor:
+        cursor.execute("UPDATE zoo_product SET price = 9 WHERE category_id = %s", [1])
         return cursor.rowcount, coarse({"zoo_product"})
+
+
+@deed
+def cursor_delete() -> tuple[Any, set[str]]:
+    with connection.cursor() as cursor:
+        cursor.execute('DELETE FROM "zoo_entry" WHERE "zoo_entry"."id" = %(key)s', {"key": 1})
+        return cursor.rowcount, {"zoo_entry", "zoo_entry:1", "zoo_entry:=:*"}
 
 
 @deed
