@@ -40,7 +40,8 @@ class Learning:
         self._timeout = timeout
         self._fixed = tuple(fixed)
         self._recorder = Recorder(service, recorder())
-        self._load = load(self._recorder)
+        #: Load the answer, recording.
+        self.load = load(self._recorder)
         self._hint = service.full_key(f"h:{key}")
         self.dependencies: tuple[str, ...] = ()
 
@@ -96,4 +97,4 @@ class Learning:
     def _want(self, names: tuple[str, ...]) -> Wanted:
         self.dependencies = names
         digest = hashlib.blake2b("\n".join(names).encode("utf-8", "surrogatepass"), digest_size=8).hexdigest()
-        return self._service.want(f"{self._key}:{digest}", names, self._load, self._timeout)._replace(learning=self)
+        return self._service.want_learned(self, f"{self._key}:{digest}", names, self._timeout)

@@ -14,7 +14,7 @@ import time
 import weakref
 from collections.abc import Awaitable, Callable, Collection, Sequence
 from dataclasses import replace
-from functools import lru_cache, partial
+from functools import partial
 from typing import Any, NamedTuple, TypeVar
 
 from django.conf import settings as django_settings
@@ -28,8 +28,8 @@ from distcache_django.core.effects import Load, Op, Pause
 from distcache_django.core.freshness import HIT, LOAD, WAIT, Begun, Lease, Versions
 from distcache_django.exceptions import CodecError
 from distcache_django.freshness.attempts import Attempt, MarkFailed
-from distcache_django.freshness.dependencies import record_key, record_tag
 from distcache_django.freshness.learning import Learning
+from distcache_django.freshness.placing import Placing
 from distcache_django.freshness.recording import recorder
 from distcache_django.freshness.tallies import Tallies
 from distcache_django.runtime import CacheRuntime, runtime_for
@@ -90,8 +90,7 @@ class Freshness:
             random=os.urandom,
             mark_ms=round(settings.mark_timeout * 1000),
         )
-        prefix, buckets = runtime.settings.key_prefix, settings.max_dependencies
-        self._record = lru_cache(65536)(lambda dependency: record_key(prefix, dependency, buckets))
+        self._placing = Placing(runtime.settings.key_prefix, settings.max_dependencies, runtime.settings.topology.owner)
         self.forget()
         _living.add(self)
         #: The dependencies of answers that had to be found, by key.
@@ -156,20 +155,21 @@ class Freshness:
 
     def versions_of(self, dependencies: Sequence[str]) -> list[bytes] | None:
         """Return the present versions of dependencies, ``None`` if one cannot be known; one round trip or two."""
-        return self._cluster.run(self._versions.votes([self._record(name) for name in dependencies]))
+        return self._cluster.run(self._versions.votes(self._placing.first(dependencies)))
 
     async def aversions_of(self, dependencies: Sequence[str]) -> list[bytes] | None:
         """Be ``versions_of`` for coroutines."""
-        return await self._cluster.arun(self._versions.votes([self._record(name) for name in dependencies]))
+        return await self._cluster.arun(self._versions.votes(self._placing.first(dependencies)))
 
     def want(self, key: str, dependencies: Sequence[str], load: Callable[[], Any], timeout: float) -> Wanted:
-        """Return where an answer is and what vouches for it."""
-        first = dependencies[0] if dependencies else ""
-        # Next to the record of its first dependency, so that many answers take one node's reply.
-        home = record_tag(first, self.settings.max_dependencies) if first else None
-        name = f"q:{{{home}}}:{key}" if home else f"q:{key}"
-        records = [self._record(name) for name in dependencies]
-        return Wanted(self.full_key(name), dependencies, records, load, timeout)
+        """Return where an answer is and what vouches for it: records that are there too, if there are any."""
+        place = self.full_key(self._placing.key(key, dependencies))
+        return Wanted(place, dependencies, self._placing.beside(place, dependencies), load, timeout)
+
+    def want_learned(self, learning: Learning, key: str, dependencies: Sequence[str], timeout: float) -> Wanted:
+        """Return the same for an answer whose dependencies are found: versions are kept by name while it loads."""
+        place = self.full_key(self._placing.key(key, dependencies))
+        return Wanted(place, dependencies, self._placing.first(dependencies), learning.load, timeout, learning)
 
     def _run(self, op: Op[Any], held: _Held) -> Any:
         """Run ``op``; whatever ends it, a signal or a time limit too, frees the lease it holds."""
@@ -231,7 +231,7 @@ class Freshness:
     def _look(self, wanted: Wanted, claims: list[Lease]) -> Op[Begun]:
         """Look once, having let the answer that this one is a part of know of the dependencies."""
         if (outer := recorder()) is not None and (new := outer.missing(wanted.dependencies)):
-            outer.learn(new, (yield from self._versions.votes([self._record(name) for name in new])))
+            outer.learn(new, (yield from self._versions.votes(self._placing.first(new))))
         claim = partial(self._claim, wanted.key, claims)
         return (yield from self._versions.begin(wanted.key, wanted.records, claim))
 
@@ -291,7 +291,7 @@ class Freshness:
 
         :raises MarkFailed: if one could not be marked: after COMMIT its answers may be served old until the bump.
         """
-        records = self._records(dependencies)
+        records = self._placing.all(dependencies)
         attempt = Attempt(secrets.token_bytes(8), tuple(dependencies), time.monotonic(), records)
         failures = self._cluster.run(self._versions.mark(records, attempt.token))
         if failures:
@@ -313,7 +313,7 @@ class Freshness:
 
         One round trip. A node that cannot be reached is owed the bump: this process does not use it before.
         """
-        records = self._records(dependencies)
+        records = self._placing.all(dependencies)
         failures = self._cluster.run(self._versions.bump(records, attempt.token if attempt else b""))
         self.tallies.add("bumps", len(records))
         if failures:
@@ -329,9 +329,6 @@ class Freshness:
     def counts(self) -> dict[str, int]:
         """Return how often each thing happened in this process."""
         return self.tallies.read()
-
-    def _records(self, dependencies: Collection[str]) -> tuple[str, ...]:
-        return tuple(dict.fromkeys(map(self._record, dependencies)))
 
 
 class _Off:

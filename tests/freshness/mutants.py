@@ -213,6 +213,23 @@ MUTANTS = (
         "if ARGV[3] ~= '' then",
         ("test_stampede.py::test_two_hundred_readers_load_once",),
     ),
+    Mutant(
+        "only the first record of an epoch is bumped",
+        "freshness/placing.py",
+        "for record in self.records(name))",
+        "for record in self.records(name)[:1])",
+        (
+            "test_stripes.py::test_a_coarse_write_ends_answers_at_every_node",
+            "test_stripes.py::test_every_record_of_the_epoch_is_marked_before_commit",
+        ),
+    ),
+    Mutant(
+        "records beside a learned answer",
+        "freshness/service.py",
+        "self._placing.first(dependencies), learning.load",
+        "self._placing.beside(place, dependencies), learning.load",
+        ("test_stripes.py::test_an_answer_whose_dependencies_are_found_ends_with_a_coarse_write",),
+    ),
 )
 
 

@@ -22,6 +22,7 @@ def test_each_kind_of_dependency_has_a_name_of_its_own():
         names.field("shop", "brand_id", "None"),
         names.table("shop"),
         names.epoch("shop"),
+        names.value_epoch("shop"),
         names.tag("shop"),
     ]
 
@@ -39,11 +40,28 @@ def test_tables_and_epochs_have_records_of_their_own(name):
     assert names.record_key("site", name, BUCKETS) == f"{RECORD_PREFIX}site:{{{name}}}"
 
 
+@given(name=st.one_of(TEXTS, TEXTS.map("shop:{}".format), TABLES.map(names.epoch), TEXTS.map(names.tag)))
+def test_only_an_epoch_has_several_records_and_no_other_name_has_one_of_them(name):
+    stripes = names.record_keys("site", names.epoch("shop"), BUCKETS)
+    found = names.record_keys("site", name, BUCKETS)
+
+    assert len(set(stripes)) == len(stripes) == names.STRIPES
+    assert found[0] == names.record_key("site", name, BUCKETS)
+    assert len(set(found)) == (names.STRIPES if names.is_epoch(name) else 1)
+    assert not set(found) & set(stripes) or name == names.epoch("shop")
+
+
+@pytest.mark.parametrize("name", ["#shop:*", "shop:*1", "shop:\\*", "shop*", "*", "shop:a:*", "shop:=b:*", "shop:c=:*"])
+def test_what_looks_like_an_epoch_is_none(name):
+    assert not names.is_epoch(name)
+    assert len(names.record_keys("site", name, BUCKETS)) == 1
+
+
 @given(table=TABLES, text=TEXTS, buckets=st.integers(1024, 2**32))
 def test_rows_fields_and_tags_share_a_bounded_number_of_records(table, text, buckets):
     for name in (names.row(table, text), names.field(table, "c", text), names.tag(text)):
         found = names.record_tag(name, buckets)
-        if name == names.epoch(table):  # a row whose key is an asterisk: its record is that of the epoch
+        if name in names.epochs([table]):  # a row whose key is an asterisk: its records are those of the epoch
             continue
         assert found is not None
         assert int(found, 16) < buckets
