@@ -89,8 +89,9 @@ class Writer:
     def raw(self) -> None:
         with self._locked([self._any()]) as rows, connections["default"].cursor() as cursor:
             self._announce(rows)
+            condition = self._random.choice(["id = %s", "id IN (%s, -1)"])
             for row in rows:
-                cursor.execute("UPDATE stock_item SET price = price + 1 WHERE id = %s", [row.pk])
+                cursor.execute(f"UPDATE stock_item SET price = price + 1 WHERE {condition}", [row.pk])
 
     def bulk_update(self) -> None:
         with self._locked(self._random.sample(self._shared, 4)) as rows:

@@ -80,7 +80,7 @@ def write(subject: Subject, kind: str, *, atomic: bool = True, using: str = "def
 def change(subject: Subject, kind: str, trial: Trial, using: str = "default") -> None:
     """Make one change of a kind in whatever transaction there is."""
     CHANGES[kind](Item.objects.using(using), trial)
-    if kind not in {"save", "delete", "create", "raw"}:
+    if kind not in {"save", "delete", "create", "raw", "raw_rows"}:
         pks = [trial["pk"], trial["mate"], trial["new"]]
         subject.touched(pks=pks, shelves=[trial["shelf"], trial["other"]], batches=[trial["batch"]])
 
@@ -106,9 +106,9 @@ def _new(trial: Trial) -> dict[str, int]:
     return {"pk": trial["new"], "shelf_id": trial["shelf"], "batch": trial["batch"], "price": 5}
 
 
-def _raw(items: Any, trial: Trial) -> None:
+def _raw(items: Any, trial: Trial, condition: str = "id = %s") -> None:
     with connections[items.db].cursor() as cursor:
-        cursor.execute('UPDATE "stock_item" SET price = price + 10 WHERE id = %s', [trial["pk"]])
+        cursor.execute(f'UPDATE "stock_item" SET price = price + 10 WHERE {condition}', [trial["pk"]])
 
 
 def _move(items: Any, trial: Trial) -> None:
@@ -127,6 +127,7 @@ CHANGES: dict[str, Callable[[Any, Trial], object]] = {
     "create": lambda items, trial: items.create(**_new(trial)),
     "bulk_create": lambda items, trial: items.bulk_create([Item(**_new(trial))]),
     "raw": _raw,
+    "raw_rows": partial(_raw, condition="id IN (%s, -1)"),  # which rows these are, is not looked for
     "move": _move,
 }
 

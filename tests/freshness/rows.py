@@ -10,7 +10,18 @@ from typing import Any
 
 #: The shapes of reading, and the kinds of writing that change the answer of every shape.
 SHAPES = ("get", "list", "sum", "table")
-KINDS = ("save", "update", "expression", "bulk_update", "delete", "delete_rows", "create", "bulk_create", "raw")
+KINDS = (
+    "save",
+    "update",
+    "expression",
+    "bulk_update",
+    "delete",
+    "delete_rows",
+    "create",
+    "bulk_create",
+    "raw",
+    "raw_rows",
+)
 Trial = Mapping[str, int]
 Ask = Callable[[str, list[Any]], list[tuple[Any, ...]]]
 GET = 'SELECT price, shelf_id FROM "stock_item" WHERE id = %s'

@@ -212,19 +212,19 @@ def stage(make_stage: Callable[..., Stage]) -> Stage:
 
 
 def test_every_record_of_the_epoch_is_marked_before_commit(stage: Stage, ground: Ground) -> None:
-    """mutant: only the first record of an epoch is bumped. Rows written by raw SQL are not known one by one."""
+    """mutant: only the first record of an epoch is bumped. Which rows the SQL writes is not known."""
     trials = [stage.trial() for _ in range(8)]
     for trial in trials:
         stage.fill("get", trial)
-    writer = stage.actor("writer").begin("write", hold=["commit"], kind="raw", **trials[0])
+    writer = stage.actor("writer").begin("write", hold=["commit"], kind="raw_rows", **trials[0])
     assert writer.reached("commit")
     found = [value for node in stage.nodes.values() for value in records_at(node.url)]
     assert len(found) == STRIPES
     assert all(len(value) > len(b"version of sixte") for value in found)
-    looks = [look for trial in trials for look in stage.looks("before COMMIT", "get", "raw", trial)]
+    looks = [look for trial in trials for look in stage.looks("before COMMIT", "get", "raw_rows", trial)]
     assert all(look.loads for look in looks)
     writer.go("commit").result()
-    looks += [look for trial in trials for look in stage.looks("after COMMIT", "get", "raw", trial)]
+    looks += [look for trial in trials for look in stage.looks("after COMMIT", "get", "raw_rows", trial)]
 
     assert [look for look in looks if look.is_stale] == []
     assert [look.loads for look in looks[-2 * len(trials) :]] == [1, 0] * len(trials)
