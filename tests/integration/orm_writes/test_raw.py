@@ -168,7 +168,8 @@ def test_many_rows_named_one_by_one_are_written_coarsely(recorder: Recorder, dat
 
 
 def test_a_text_without_its_parameters_is_refused_as_ever(recorder: Recorder, database: str) -> None:
-    for params in ([], {"id": 1}):
+    refused: list[Any] = [[], {"id": 1}]
+    for params in refused:
         with pytest.raises((DatabaseError, TypeError)), transaction.atomic():
             execute(UPDATE_ONE, params)
 
