@@ -102,43 +102,61 @@ class Versions:
         that ``claim`` names. If it names none, a miss is ``WAIT``. Never raises for a node: an answer without votes
         is bypassed.
         """
-        nodes = [self._owner(record) for record in records]
+        nodes = list(map(self._owner, records))
         try:
             entry, found = yield from self._read(key, records, nodes)
-            if None not in found:
-                versions = b"".join(found)  # type: ignore[arg-type]
-                head = _head(versions)
-                if entry is not None and entry.startswith(head) and self._is_current(nodes, found, versions):
-                    return Begun(HIT, entry[len(head) :])
+            payload = self._vouched(entry, nodes, found)
+            if payload is None and (yield from self._acquaint(nodes, found)):
+                payload = self._vouched(entry, nodes, found)
+            if payload is not None:
+                return Begun(HIT, payload)
             return (yield from self._miss(key, records, nodes, found, claim))
         except TransportError:
             return Begun(BYPASS)
 
-    def _read(
-        self, key: str, records: Sequence[str], nodes: Sequence[str]
-    ) -> Op[tuple[bytes | None, list[bytes | None]]]:
-        """Read the answer and the records at once, and learn the incarnations that are not known."""
+    def _read(self, key: str, records: Sequence[str], nodes: Sequence[str]) -> Op[tuple[bytes | None, _Found]]:
+        """Read an answer and records at once; mostly one node has them all."""
         home = self._owner(key)
+        if nodes.count(home) == len(nodes):
+            entry, *found = yield Ask(home, FetchMany((key, *records)))
+            return entry, found
         wanted: dict[str, list[str]] = {home: [key]}
         places = []
         for node, record in zip(nodes, records, strict=True):
             part = wanted.setdefault(node, [])
             places.append((node, len(part)))
             part.append(record)
-        replies: dict[str, list[bytes | None]] = {}
-        if len(wanted) == 1:
-            replies[home] = yield Ask(home, FetchMany(wanted[home]))
-        else:
-            asks = [Ask(node, FetchMany(part)) for node, part in wanted.items()]
-            for ask, reply in zip(asks, (yield Gather(asks)), strict=True):
-                if isinstance(reply, TransportError):
-                    raise reply
-                replies[ask.node] = reply
-        found = [replies[node][place] for node, place in places]
+        replies: dict[str, _Found] = {}
+        asks = [Ask(node, FetchMany(part)) for node, part in wanted.items()]
+        for ask, reply in zip(asks, (yield Gather(asks)), strict=True):
+            if isinstance(reply, TransportError):
+                raise reply
+            replies[ask.node] = reply
+        return replies[home][0], [replies[node][place] for node, place in places]
+
+    def _vouched(self, entry: bytes | None, nodes: Sequence[str], found: _Found) -> bytes | None:
+        """Return the payload of an answer if every record has a vote and says what the answer says, else ``None``."""
+        if entry is None or None in found:
+            return None
+        versions = b"".join(found)  # type: ignore[arg-type]
+        head = _head(versions)
+        # Records are no shorter than a version, so none is longer if all together are not.
+        if not entry.startswith(head) or len(versions) != _SIZE * len(nodes):
+            return None
+        node, life = "", None
+        for place, record in zip(nodes, found, strict=True):
+            if place != node:
+                node, life = place, self._life(place)
+            if life is None or not record.startswith(life.incarnation):  # type: ignore[union-attr]
+                return None
+        return entry[len(head) :]
+
+    def _acquaint(self, nodes: Sequence[str], found: _Found) -> Op[bool]:
+        """Ask for the incarnations that are not known, in a round trip if there are any; return whether there were."""
         unknown = {node for node, record in zip(nodes, found, strict=True) if not self._knows(node, record)}
         if unknown:
             yield from self._register(unknown)
-        return replies[home][0], found
+        return bool(unknown)
 
     def _miss(
         self,
@@ -240,9 +258,10 @@ class Versions:
 
         One round trip, two where records are missing.
         """
-        nodes = [self._owner(record) for record in records]
+        nodes = list(map(self._owner, records))
         try:
             _, found = yield from self._read(records[0], records, nodes)
+            yield from self._acquaint(nodes, found)
             if lacking := self._lacking(nodes, found):
                 yield from self._mint(records, nodes, found, lacking)
         except TransportError:
@@ -330,9 +349,6 @@ class Versions:
         life = self._life(node)
         return life is not None and record is not None and len(record) == _SIZE and record.startswith(life.incarnation)
 
-    def _is_current(self, nodes: Sequence[str], found: Sequence[bytes | None], versions: bytes) -> bool:
-        return len(versions) == _SIZE * len(nodes) and all(map(self._votes, nodes, found))
-
     def _is_marked(self, node: str, record: bytes | None) -> bool:
         """Return whether a mark is likely to be alive; if it is not, the node is asked to settle it."""
         life = self._life(node)
@@ -344,4 +360,4 @@ class Versions:
 
 def _head(versions: bytes) -> bytes:
     """Return what an answer under these versions begins with; their number keeps longer lists apart from shorter."""
-    return b"%b%b%b" % (_TAG, (len(versions) // _SIZE).to_bytes(2), versions)
+    return _TAG + (len(versions) // _SIZE).to_bytes(2) + versions

@@ -25,12 +25,12 @@ from distcache_django.codec.plugins import PICKLE
 from distcache_django.conf import DistcacheSettings, load_settings
 from distcache_django.conf.distcache import is_distributed
 from distcache_django.core.effects import Load, Op, Pause
-from distcache_django.core.freshness import HIT, LOAD, WAIT, Begun, Lease, Versions
+from distcache_django.core.freshness import HIT, LOAD, WAIT, Lease, Versions
 from distcache_django.exceptions import CodecError
 from distcache_django.freshness.attempts import Attempt, MarkFailed
 from distcache_django.freshness.learning import Learning
 from distcache_django.freshness.placing import Placing
-from distcache_django.freshness.recording import recorder
+from distcache_django.freshness.recording import Recorder, recorder
 from distcache_django.freshness.tallies import Tallies
 from distcache_django.runtime import CacheRuntime, runtime_for
 
@@ -82,15 +82,16 @@ class Freshness:
         endpoints = runtime.cluster.endpoints
         for endpoint in endpoints.values():
             endpoint.greets = True
+        topology = runtime.settings.topology
+        self._placing = Placing(runtime.settings.key_prefix, settings.max_dependencies, topology.owner)
         self._versions = Versions(
-            runtime.settings.topology.owner,
+            self._placing.owner,
             lambda node: endpoints[node].generation,
             clock=time.monotonic,
             wall=time.time,
             random=os.urandom,
             mark_ms=round(settings.mark_timeout * 1000),
         )
-        self._placing = Placing(runtime.settings.key_prefix, settings.max_dependencies, runtime.settings.topology.owner)
         self.forget()
         _living.add(self)
         #: The dependencies of answers that had to be found, by key.
@@ -203,7 +204,9 @@ class Freshness:
         try:
             while True:
                 key = wanted.key
-                begun = yield from self._look(wanted, claims)
+                if (outer := recorder()) is not None:
+                    yield from self._tell(outer, wanted.dependencies)
+                begun = yield from self._versions.begin(key, wanted.records, partial(self._claim, key, claims))
                 if begun.state is HIT:
                     value = self._decode(key, begun.payload)
                     if value is not _ABSENT:
@@ -218,22 +221,25 @@ class Freshness:
                 if begun.state is not WAIT or waited > 2 * self.settings.lease:
                     self.tallies.bypass()
                     return (yield Load(wanted.load))
-                self.tallies.wait()
-                yield Pause(pause)
-                if wanted.learning is not None:
-                    wanted = yield from wanted.learning.again()
-                    self._unclaim(claims, unless=wanted.key)
+                wanted = yield from self._wait(wanted, pause, claims)
                 waited += pause
                 pause = min(pause * 1.5, _LONGEST_PAUSE)
         finally:
             self._unclaim(claims)
 
-    def _look(self, wanted: Wanted, claims: list[Lease]) -> Op[Begun]:
-        """Look once, having let the answer that this one is a part of know of the dependencies."""
-        if (outer := recorder()) is not None and (new := outer.missing(wanted.dependencies)):
+    def _wait(self, wanted: Wanted, seconds: float, claims: list[Lease]) -> Op[Wanted]:
+        """Give another time to load; return what to look for then."""
+        self.tallies.wait()
+        yield Pause(seconds)
+        if wanted.learning is not None:
+            wanted = yield from wanted.learning.again()
+            self._unclaim(claims, unless=wanted.key)
+        return wanted
+
+    def _tell(self, outer: Recorder, dependencies: Sequence[str]) -> Op[None]:
+        """Let the answer that this one is a part of know of the dependencies, before the look-up."""
+        if new := outer.missing(dependencies):
             outer.learn(new, (yield from self._versions.votes(self._placing.first(new))))
-        claim = partial(self._claim, wanted.key, claims)
-        return (yield from self._versions.begin(wanted.key, wanted.records, claim))
 
     def _claim(self, key: str, claims: list[Lease]) -> Lease | None:
         """Return the lease to ask for, ``None`` while another thread or task of this process does."""

@@ -122,12 +122,12 @@ MUTANTS = (
     Mutant(
         "missing counts as a vote",
         "core/freshness.py",
-        "found = [replies[node][place] for node, place in places]",
-        "found = [\n"
-        "            replies[node][place]\n"
-        "            or ((life := self._lives.get(node)) and life.incarnation + bytes(8))\n"
-        "            for node, place in places\n"
-        "        ]",
+        "entry, found = yield from self._read(key, records, nodes)",
+        "entry, found = yield from self._read(key, records, nodes)\n"
+        "            found = [\n"
+        "                record or ((life := self._lives.get(node)) and life.incarnation + bytes(8))\n"
+        "                for node, record in zip(nodes, found)\n"
+        "            ]",
         ("test_marks.py::test_version_records_are_evicted", f"{ORDER}[late_store-save]"),
     ),
     Mutant(
@@ -157,8 +157,9 @@ MUTANTS = (
     Mutant(
         "checker ignores marks",
         "core/freshness.py",
-        "found = [replies[node][place] for node, place in places]",
-        "found = [(replies[node][place] or b'')[:_SIZE] or None for node, place in places]",
+        "entry, found = yield from self._read(key, records, nodes)",
+        "entry, found = yield from self._read(key, records, nodes)\n"
+        "            found = [record and record[:_SIZE] for record in found]",
         (f"{ORDER}[before_invalidation-save]",),
     ),
     Mutant(
@@ -216,8 +217,8 @@ MUTANTS = (
     Mutant(
         "only the first record of an epoch is bumped",
         "freshness/placing.py",
-        "for record in self.records(name))",
-        "for record in self.records(name)[:1])",
+        "for record in place.records)",
+        "for record in place.records[:1])",
         (
             "test_stripes.py::test_a_coarse_write_ends_answers_at_every_node",
             "test_stripes.py::test_every_record_of_the_epoch_is_marked_before_commit",

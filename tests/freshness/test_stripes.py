@@ -95,6 +95,16 @@ def test_a_hit_on_nothing_but_the_epoch_asks_one_node(ground, reader):
     assert read(ground, reader, EPOCH) == loaded
 
 
+def test_an_answer_on_a_table_and_a_row_is_beside_the_row(ground, reader):
+    """As a join is: the table has its record elsewhere, and the answer is not at a third node."""
+    for node in striped(ground):
+        names = ("zone", ground.name_at(node, TABLE), EPOCH)
+        loaded = read(ground, reader, *names)
+
+        assert asked(ground, partial(read, ground, reader, *names)) == dict.fromkeys({node, ground.owner("zone")}, 1)
+        assert read(ground, reader, *names) == loaded
+
+
 def test_a_hit_of_a_coroutine_asks_one_node(ground, reader):
     row = ground.name_at(striped(ground)[0], TABLE)
 
@@ -124,10 +134,10 @@ def test_an_answer_at_a_node_without_a_record_of_the_epoch_is_cached_too(ground,
 def test_which_record_a_reader_takes_is_its_own_business(ground, writer, reader):
     """Two that disagree keep storing over each other's answers, and serve none that a coarse write has ended."""
     other = ground.process()
-    records = other._placing.records
-    other._placing.beside = lambda key, names: [records(name)[-1] for name in names]
+    place = other._placing.place
+    other._placing.beside = lambda key, names: [place(name).records[-1] for name in names]
     row = next(
-        ground.name_at(node, TABLE) for node in ground.nodes if node != ground.topology.owner(records(EPOCH)[-1])
+        ground.name_at(node, TABLE) for node in ground.nodes if node != ground.topology.owner(place(EPOCH).records[-1])
     )
     for _ in range(3):
         for one in (reader, other):
