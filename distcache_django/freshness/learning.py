@@ -16,7 +16,8 @@ from distcache_django.exceptions import CodecError, TransportError
 from distcache_django.freshness.recording import Recorder, recorder
 
 if TYPE_CHECKING:
-    from distcache_django.freshness.service import Freshness, Wanted
+    from distcache_django.freshness.placing import Wanted
+    from distcache_django.freshness.service import Freshness
 
 __all__ = ["Learning"]
 

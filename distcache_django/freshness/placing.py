@@ -7,13 +7,16 @@ the one that is nearest.
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterable, Mapping
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from functools import lru_cache
-from typing import NamedTuple
+from typing import TYPE_CHECKING, Any, NamedTuple
 
 from distcache_django.freshness.dependencies import record_keys, record_tag
 
-__all__ = ["Place", "Placing"]
+if TYPE_CHECKING:
+    from distcache_django.freshness.learning import Learning
+
+__all__ = ["Place", "Placing", "Wanted"]
 
 #: How many keys, and how many names, a process remembers the places of: some 20 MB, where that many are in use.
 _BOUND = 32_768
@@ -30,6 +33,18 @@ class Place(NamedTuple):
     near: Mapping[str, str]
     #: What a key has in braces that is beside the record; ``None`` if answers are not to be.
     tag: str | None
+
+
+class Wanted(NamedTuple):
+    """Be an answer that is looked for: its key, and what vouches for it."""
+
+    key: str
+    dependencies: Sequence[str]
+    records: Sequence[str]
+    load: Callable[[], Any]
+    timeout: float
+    #: Where the dependencies have to be found.
+    learning: Learning | None = None
 
 
 class Placing:

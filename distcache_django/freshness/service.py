@@ -15,7 +15,7 @@ import weakref
 from collections.abc import Awaitable, Callable, Collection, Sequence
 from dataclasses import replace
 from functools import partial
-from typing import Any, NamedTuple, TypeVar
+from typing import Any, TypeVar
 
 from django.conf import settings as django_settings
 from django.core.cache.backends.base import get_key_func
@@ -29,34 +29,22 @@ from distcache_django.core.freshness import HIT, LOAD, WAIT, Lease, Versions
 from distcache_django.exceptions import CodecError
 from distcache_django.freshness.attempts import Attempt, MarkFailed
 from distcache_django.freshness.learning import Learning
-from distcache_django.freshness.placing import Placing
+from distcache_django.freshness.placing import Placing, Wanted
 from distcache_django.freshness.recording import Recorder, recorder
 from distcache_django.freshness.tallies import Tallies
 from distcache_django.runtime import CacheRuntime, runtime_for
 
-__all__ = ["Attempt", "Freshness", "MarkFailed", "Wanted", "forget_service", "freshness"]
+__all__ = ["Attempt", "Freshness", "MarkFailed", "forget_service", "freshness"]
 
 logger = logging.getLogger("distcache_django.freshness")
 
 T = TypeVar("T")
-_FIRST_PAUSE = 0.001
-_LONGEST_PAUSE = 0.02
+#: Seconds between looks at an answer that another loads: at first, how they grow, at most.
+_FIRST_PAUSE, _SLOWER, _LONGEST_PAUSE = 0.001, 1.2, 0.02
 _LEASE = ":lease"
 _ABSENT = object()
 #: The lease that an Op holds, with the key of the answer that it loads: one, or none.
 _Held = list[tuple[str, Lease]]
-
-
-class Wanted(NamedTuple):
-    """Be an answer that is looked for."""
-
-    key: str
-    dependencies: Sequence[str]
-    records: Sequence[str]
-    load: Callable[[], Any]
-    timeout: float
-    #: Where the dependencies have to be found.
-    learning: Learning | None = None
 
 
 class Freshness:
@@ -223,7 +211,7 @@ class Freshness:
                     return (yield Load(wanted.load))
                 wanted = yield from self._wait(wanted, pause, claims)
                 waited += pause
-                pause = min(pause * 1.5, _LONGEST_PAUSE)
+                pause = min(pause * _SLOWER, _LONGEST_PAUSE)
         finally:
             self._unclaim(claims)
 

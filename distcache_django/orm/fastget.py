@@ -31,13 +31,13 @@ from distcache_django.orm.options import (
     QueryOptions,
     is_forbidden,
     lifetime,
-    no_cache,
     said_by,
     with_options,
 )
 from distcache_django.orm.plain import Column, columns_of, is_plain
 from distcache_django.orm.profiles import Profile, declared_columns, profile_of
 from distcache_django.orm.reads import may_ask
+from distcache_django.orm.recall import load_plain
 from distcache_django.orm.values import canonical_exact
 
 if TYPE_CHECKING:
@@ -85,7 +85,7 @@ def wrap_get(original: Get) -> Get:
             if lookups is not None and _is_plain(self):
                 asked = _ask(self, lookups)
                 if asked is not None:
-                    return _get(self, asked, options, own, functools.partial(_rows, self, args, kwargs))
+                    return _get(self, asked, options, own, functools.partial(_rows, self, lookups))
         return original(_ready(self, own, options), *args, **kwargs)
 
     return get
@@ -195,13 +195,10 @@ def _from_db(queryset: AnyQuerySet) -> Callable[..., Any]:
     return functools.partial(from_db, fetch_mode=mode) if adapt is None else adapt(queryset.model, mode)
 
 
-def _rows(queryset: AnyQuerySet, args: tuple[Any, ...], kwargs: Mapping[str, Any]) -> _Outcome:
+def _rows(queryset: AnyQuerySet, lookups: Mapping[str, Any]) -> _Outcome:
     """Return the values of the one row that a plain get() finds in the database, or how many rows there are."""
-    with no_cache():
-        found = queryset.filter(*args, **kwargs).order_by()
-        found.query.set_limits(high=MAX_GET_RESULTS)
-        rows = list(found.query.get_compiler(using=queryset.db).results_iter())
-    return list(rows[0]) if len(rows) == 1 else len(rows)
+    rows = load_plain(queryset, lookups, MAX_GET_RESULTS)
+    return rows[0] if len(rows) == 1 else len(rows)
 
 
 # ------------------------------------------------------------------ plain querysets

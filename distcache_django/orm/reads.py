@@ -179,6 +179,7 @@ def identify(compiler: SQLCompiler, compiled: Compiled, result_type: str) -> Ide
 
 def load_rows(compiler: SQLCompiler, compiled: Compiled, result_type: str) -> Rows:
     """Return the rows of a compiled query from the database."""
+    account(compiled[0])
     with no_cache():
         run: Callable[[], Any] = partial(cast("Any", compiler.execute_sql), result_type)
         return _rows(_run(run, compiler, compiled), result_type)

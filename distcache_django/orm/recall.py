@@ -10,10 +10,11 @@ Everything that is not certainly the same takes the usual way.
 from __future__ import annotations
 
 import functools
+import sys
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from functools import lru_cache, partial
-from typing import TYPE_CHECKING, Any, Final, NamedTuple
+from typing import TYPE_CHECKING, Any, Final, NamedTuple, cast
 
 from django.conf import settings
 from django.core.signals import setting_changed
@@ -26,6 +27,7 @@ from distcache_django.orm.fingerprint import project_digest
 from distcache_django.orm.options import COMPILE_ONLY, AnyQuery, AnyQuerySet, choose
 from distcache_django.orm.plain import filters_of, is_plain
 from distcache_django.orm.reads import (
+    Compiled,
     Identity,
     Rows,
     Unrun,
@@ -41,7 +43,7 @@ if TYPE_CHECKING:
     from django.db.backends.base.base import BaseDatabaseWrapper
     from django.db.models.sql.compiler import SQLCompiler
 
-__all__ = ["fetch", "wrap_aggregate", "wrap_count", "wrap_exists"]
+__all__ = ["fetch", "load_plain", "wrap_aggregate", "wrap_count", "wrap_exists"]
 
 Method = Callable[..., Any]
 #: What compiling leaves on a compiler that reading its rows needs.
@@ -64,11 +66,23 @@ class _Shape:
         return compiler
 
 
+class _Known(NamedTuple):
+    """Be what is known of a question: its form, its SQL, and what it is in the cache, where that is looked for."""
+
+    shape: _Shape
+    compiled: Compiled
+    identity: Identity | None
+
+    def rows(self, using: str, result_type: str) -> Rows:
+        """Return the rows from the database."""
+        return load_rows(self.shape.compiler(using), self.compiled, result_type)
+
+
 @dataclass(slots=True)
 class _Question:
     """Be one question: ``known`` once somebody has asked, or else ``is_hopeless``, and to take the usual way."""
 
-    known: tuple[_Shape, Identity] | None = None
+    known: _Known | None = None
     is_hopeless: bool = False
 
 
@@ -158,31 +172,40 @@ def _recall(queryset: AnyQuerySet, asking: _Asking) -> tuple[SQLCompiler, Rows] 
     names, types, values = filters
     form = (queryset.model, asking.op, asking.details, order, names, types, *_surroundings(connection))
     question = _question(form, values)
-    if question.known is None:
-        _learn(question, form, queryset, asking, using)
-    if question.known is None or is_too_large(question.known[1].key):
+    if question.known is None and not question.is_hopeless:
+        _learn(question, form, asking.compile(_query_of(queryset), using), asking.result_type)
+    known = question.known
+    if known is None or known.identity is None or is_too_large(known.identity.key):
         return None
-
-    def load() -> Rows:
-        compiler = asking.compile(_query_of(queryset), using)
-        compiled = compile_sql(compiler)
-        return [] if compiled is None else load_rows(compiler, compiled, asking.result_type)
-
-    shape, identity = question.known
-    return shape.compiler(using), rows_of(identity, load, options)
+    rows = rows_of(known.identity, partial(known.rows, using, asking.result_type), options)
+    return known.shape.compiler(using), rows
 
 
-def _learn(question: _Question, form: tuple[Any, ...], queryset: AnyQuerySet, asking: _Asking, using: str) -> None:
-    """Find out what a question is in the cache; compiles the query, which costs what the usual way does."""
-    if question.is_hopeless:
-        return
-    compiler = asking.compile(_query_of(queryset), using)
+def load_plain(queryset: AnyQuerySet, lookups: Mapping[str, Any], limit: int) -> list[list[Any]]:
+    """Return the converted rows that a plain queryset finds in the database by plain values; in no order."""
+    using = queryset.db
+    values = tuple(lookups.values())
+    types = tuple(map(type, values))
+    form = (queryset.model, "get", limit, tuple(lookups), types, *_surroundings(connections[using]))
+    question = _question(form, values)
+    if question.known is None:
+        found = queryset.filter(**lookups).order_by()
+        found.query.set_limits(high=limit)
+        _learn(question, form, found.query.get_compiler(using), None)
+    known = question.known
+    if known is None:
+        return []
+    return list(map(list, known.shape.compiler(using).results_iter([cast("list[Any]", known.rows(using, MULTI))])))
+
+
+def _learn(question: _Question, form: tuple[Any, ...], compiler: SQLCompiler, result_type: str | None) -> None:
+    """Compile a query, which costs what the usual way does, and keep what is found of a question."""
     compiled = compile_sql(compiler)
-    identity = None if compiled is None else identify(compiler, compiled, asking.result_type)
-    if identity is None:
-        question.is_hopeless = True
-    else:
-        question.known = _shape(form, compiler), identity
+    identity = identify(compiler, compiled, result_type) if compiled is not None and result_type is not None else None
+    question.is_hopeless = compiled is None or (identity is None and result_type is not None)
+    if compiled is not None and not question.is_hopeless:
+        sql, params = compiled
+        question.known = _Known(_shape(form, compiler), (sys.intern(sql), params), identity)
 
 
 @lru_cache(_MOST)
