@@ -32,7 +32,7 @@ from distcache_django.transport.health import (
     remember,
     report,
 )
-from distcache_django.transport.link import CHUNK, SMALL, Broken, Link, broken
+from distcache_django.transport.link import CHUNK, PROMPT, SMALL, Broken, Link, broken
 
 __all__ = ["BlockingDriver"]
 
@@ -97,10 +97,10 @@ class BlockingDriver:
                         raise
                     else:
                         effect = op.send(reply)
-                    unhurried = False
                 else:
                     outcome, expires = self._perform(effect, expires)
                     effect = step(op, outcome)
+                unhurried = expires - time.monotonic() > PROMPT
         except StopIteration as done:
             result: T = done.value
             return result
@@ -267,7 +267,7 @@ class BlockingDriver:
         try:
             link.send_timed(wire.encode(request), expires)
             if wire.replies is None:
-                reply = link.read_timed(expires)
+                reply = link.read(expires)
             else:
                 reply = [link.read_timed(expires) for _ in range(wire.replies(request))]
         except BaseException:

@@ -122,6 +122,14 @@ class Link:
         self.feed(data)
         return self.gets()
 
+    def read(self, expires: float) -> Any:
+        """Read one reply before ``expires`` (monotonic seconds), the straight way while there is time for it."""
+        if not self.timed_only and expires - time.monotonic() > PROMPT:
+            reply = self.read_promptly()
+            if reply is not False:
+                return reply
+        return self.read_timed(expires)
+
     def send_timed(self, payload: bytes, expires: float) -> None:
         """Send everything before ``expires`` (monotonic seconds)."""
         rest = memoryview(payload)
