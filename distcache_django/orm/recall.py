@@ -14,6 +14,7 @@ import sys
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from functools import lru_cache, partial
+from itertools import chain
 from typing import TYPE_CHECKING, Any, Final, NamedTuple, cast
 
 from django.conf import settings
@@ -57,6 +58,7 @@ class _Shape:
     """Be what is common to questions that differ in values only: a query, and what its compiler knows of columns."""
 
     query: AnyQuery
+    #: What to set on it, a way to read rows that need no conversion among it.
     columns: Mapping[str, Any]
 
     def compiler(self, using: str) -> SQLCompiler:
@@ -148,9 +150,8 @@ def wrap_aggregate(original: Method) -> Method:
 
 
 def _aggregates(compiler: SQLCompiler, rows: Rows) -> dict[str, Any]:
-    selected: dict[str, Any] = compiler.query.annotation_select
-    converted = compiler.apply_converters(rows, compiler.get_converters(list(selected.values())))
-    return dict(zip(selected, next(converted), strict=False))
+    (row,) = compiler.results_iter([cast("list[Any]", rows)])
+    return dict(zip(compiler.query.annotation_select, row, strict=True))
 
 
 # ------------------------------------------------------------------ remembering
@@ -222,6 +223,9 @@ def _shape(form: tuple[Any, ...], compiler: SQLCompiler) -> _Shape:
         if len(_shapes) >= _MOST_SHAPES:
             _shapes.clear()
         columns = {name: value for name, value in vars(compiler).items() if name in _COLUMNS}
+        read = [column for column, *_ in compiler.select[: compiler.col_count]]
+        if not compiler.get_converters(read) and not compiler.has_composite_fields(read):
+            columns["results_iter"] = chain.from_iterable
         found = _shapes[form] = _Shape(compiler.query, columns)
     return found
 
