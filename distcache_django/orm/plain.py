@@ -62,7 +62,7 @@ def is_plain(queryset: AnyQuerySet) -> bool:
         and not queryset._prefetch_related_lookups
         and not queryset._for_write
         and queryset._fields is None
-        and _is_plain_class(queryset.__class__)
+        and _is_plain_class(queryset.__class__, queryset.model)
         and _is_plain_query(queryset._query)
     )
 
@@ -79,8 +79,12 @@ def _is_plain_query(query: AnyQuery) -> bool:
 
 
 @functools.cache
-def _is_plain_class(queryset_class: Any) -> bool:
-    return all(getattr(queryset_class, name) is getattr(QuerySet, name) for name in _RELIED_ON)
+def _is_plain_class(queryset_class: Any, model: Any) -> bool:
+    # A field of a site's own may select what the present language, say, tells it.
+    own = {type(field).select_format.__module__ for field in model._meta.concrete_fields}
+    return all(each.startswith("django.") for each in own) and all(
+        getattr(queryset_class, name) is getattr(QuerySet, name) for name in _RELIED_ON
+    )
 
 
 # ------------------------------------------------------------------ columns

@@ -14,8 +14,10 @@ from itertools import chain, repeat
 from typing import Any
 
 import pytest
+from django.db import connection, models
 from django.db.models import Count
 from django.test import override_settings
+from django.test.utils import isolate_apps
 from pytest_django import DjangoDbBlocker
 
 from distcache_django.orm import recall
@@ -132,6 +134,54 @@ def test_instances_are_of_the_database_that_was_asked(site: None) -> None:
 
     with override_settings(DATABASE_ROUTERS=[Elsewhere()]):
         assert {each._state.db for each in read()} == {"default"}
+
+
+class InPresentCase(models.CharField):
+    """A field whose column is selected as something outside says."""
+
+    is_upper = False
+
+    def select_format(self, compiler: Any, sql: str, params: Any) -> Any:
+        return (f"UPPER({sql})" if InPresentCase.is_upper else sql), params
+
+
+@isolate_apps("tests.support.zoo")
+def test_a_field_that_selects_something_else_each_time_is_asked_each_time(
+    site: None, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    class Greeting(models.Model):  # noqa: DJ008 - nobody prints one
+        code = models.IntegerField()
+        text = InPresentCase(max_length=10)
+
+        class Meta:
+            app_label = "zoo"
+
+    with connection.schema_editor() as editor:
+        editor.create_model(Greeting)
+    read = lambda: [each.text for each in Greeting.objects.cache(30).filter(code=1)]  # noqa: E731
+    one = lambda: Greeting.objects.cache(30).get(pk=1).text  # noqa: E731
+    Greeting.objects.create(code=1, text="hello")
+    assert (read(), one()) == (["hello"], "hello")
+
+    monkeypatch.setattr(InPresentCase, "is_upper", True)
+    assert (read(), one()) == (["HELLO"], "HELLO")
+
+
+class Sequence(list[Any]):
+    """Parameters that are neither true nor false, as those of an array library."""
+
+    def __bool__(self) -> bool:
+        raise ValueError("ambiguous")
+
+
+def test_parameters_are_not_asked_whether_they_are_true(site: None) -> None:
+    name = lambda: Category.objects.get(pk=2).name  # noqa: E731
+    assert is_cached(name)
+
+    with connection.cursor() as cursor:
+        cursor.execute("UPDATE zoo_category SET name = %s WHERE id = %s", Sequence(["another", 2]))
+
+    assert name() == "another"
 
 
 # ---------------------------------------------------------------- what stays behind
