@@ -19,8 +19,8 @@ from typing import TYPE_CHECKING, Any, Final, NamedTuple, cast
 from django.conf import settings
 from django.core.signals import setting_changed
 from django.db import connections
-from django.db.models import Avg, Count, F, Max, Min, Sum
-from django.db.models.expressions import Star
+from django.db.models import Avg, Count, F, Max, Min, Sum, Value
+from django.db.models.expressions import Col, OrderBy, Star
 from django.db.models.sql.constants import MULTI, SINGLE
 
 from distcache_django.orm.fingerprint import project_digest
@@ -208,10 +208,18 @@ def _learn(question: _Question, form: tuple[Any, ...], compiler: SQLCompiler, re
     """Compile a query, which costs what the usual way does, and keep what is found of a question."""
     compiled = compile_sql(compiler)
     identity = identify(compiler, compiled, result_type) if compiled is not None and result_type is not None else None
-    question.is_hopeless = compiled is None or (identity is None and result_type is not None)
+    is_unknown = identity is None and result_type is not None
+    question.is_hopeless = compiled is None or is_unknown or not _is_fixed(compiler)
     if compiled is not None and not question.is_hopeless:
         sql, params = compiled
         question.known = _Known(_shape(form, compiler), (sys.intern(sql), params), identity)
+
+
+def _is_fixed(compiler: SQLCompiler) -> bool:
+    """Return whether the SQL is the same each time: what a transform becomes depends on the present time zone, say."""
+    parts = [expression for expression, _ in compiler.get_order_by()]
+    parts.extend(compiler.query.annotation_select.values())
+    return all(_FIXED.issuperset(map(type, part.flatten())) for part in parts)
 
 
 def _question(form: tuple[Any, ...], types: tuple[type, ...], values: tuple[Any, ...]) -> _Question:
@@ -311,6 +319,8 @@ _EXISTS: Final = _Asking("exists", SINGLE, (), _compile_exists)
 _COUNT: Final = _Asking("count", SINGLE, (), _compile_count)
 
 _AGGREGATES: Final = frozenset({Sum, Count, Avg, Max, Min})
+#: Expressions of which Django makes the same SQL each time.
+_FIXED: Final = _AGGREGATES | {Col, OrderBy, Star, Value}
 #: What an aggregate of one column has for attributes; one with more is not certainly like all others.
 _USUAL: Final = frozenset({
     "_constructor_args", "distinct", "filter", "default", "order_by", "source_expressions", "extra",

@@ -8,16 +8,18 @@ import sys
 import threading
 import tracemalloc
 import weakref
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from concurrent.futures import ThreadPoolExecutor
+from datetime import UTC, datetime
 from itertools import chain, repeat
 from typing import Any
 
 import pytest
 from django.db import connection, models
-from django.db.models import Count
+from django.db.models import Count, Max
 from django.test import override_settings
 from django.test.utils import isolate_apps
+from django.utils import timezone
 from pytest_django import DjangoDbBlocker
 
 from distcache_django.orm import recall
@@ -134,6 +136,23 @@ def test_instances_are_of_the_database_that_was_asked(site: None) -> None:
 
     with override_settings(DATABASE_ROUTERS=[Elsewhere()]):
         assert {each._state.db for each in read()} == {"default"}
+
+
+ZONED: dict[str, Callable[[], Any]] = {
+    "aggregate": lambda: Product.objects.filter(pk=1).aggregate(latest=Max("created__hour")),
+    "order": lambda: [each.pk for each in Review.objects.order_by("product__created__hour", "pk")],
+}
+
+
+@pytest.mark.parametrize("name", ZONED)
+def test_hours_are_of_the_present_time_zone(site: None, name: str) -> None:
+    Product.objects.filter(pk=2).update(created=datetime(2026, 3, 2, 23, 30, tzinfo=UTC))
+    for _ in range(2):
+        for zone in ("UTC", "Asia/Tokyo", "America/New_York"):
+            with timezone.override(zone):
+                found = ZONED[name]()
+                with no_cache():
+                    assert found == ZONED[name]()
 
 
 class InPresentCase(models.CharField):
