@@ -1,7 +1,7 @@
 """Put the ORM cache between Django's querysets and its compilers, once per process.
 
 Wrapped are: ``SQLCompiler.execute_sql`` (rows), ``QuerySet.get`` and what else reads (the short ways, see ``fastget``
-and ``recall``), ``_filter_or_exclude`` (filters that wait, see ``plain``), ``_fetch_all`` and
+and ``recall``), ``_filter_or_exclude`` and ``query`` (filters that wait, see ``plain``), ``_fetch_all`` and
 ``_prefetch_related_objects`` (options that related objects take over), and the places where Django reads in order to
 write: what a write is based on comes from the database. ``QuerySet`` and managers get the methods of
 ``CacheQuerySet``. Nothing here has an effect on models that are not cached, nor where ``ENABLED`` is false.
@@ -24,7 +24,7 @@ from django.db.models.sql.compiler import SQLCompiler
 from distcache_django.orm.fastget import wrap_get
 from distcache_django.orm.manager import CacheQuerySet
 from distcache_django.orm.options import AnyQuerySet, inherit, is_forbidden, no_cache, said_by
-from distcache_django.orm.plain import wrap_filter
+from distcache_django.orm.plain import wrap_filter, wrap_query
 from distcache_django.orm.reads import wrap_execute_sql
 from distcache_django.orm.recall import fetch, wrap_aggregate, wrap_count, wrap_exists
 
@@ -107,6 +107,7 @@ _WRAPPED: tuple[tuple[type, str, Callable[..., Any]], ...] = (
     (SQLCompiler, "execute_sql", wrap_execute_sql),
     (QuerySet, "get", wrap_get),
     (QuerySet, "_filter_or_exclude", wrap_filter),
+    (QuerySet, "query", wrap_query),
     (QuerySet, "count", wrap_count),
     (QuerySet, "exists", wrap_exists),
     (QuerySet, "aggregate", wrap_aggregate),

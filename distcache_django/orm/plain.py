@@ -28,7 +28,7 @@ if TYPE_CHECKING:
 
     _FieldOf: TypeAlias = Any  # a column's; the stubs do not know relations' parts
 
-__all__ = ["Column", "Filters", "columns_of", "filters_of", "is_plain", "wrap_filter"]
+__all__ = ["Column", "Filters", "columns_of", "filters_of", "is_plain", "own_copy", "wrap_filter", "wrap_query"]
 
 #: Names, types and values of what is asked for.
 Filters = tuple[tuple[str, ...], tuple[type, ...], tuple[Any, ...]]
@@ -40,7 +40,7 @@ _HARMLESS: Final = frozenset(
 #: Methods that plain reads rely on: where a class has one of its own, it may filter.
 _RELIED_ON: Final = (
     "filter", "_filter_or_exclude", "_filter_or_exclude_inplace", "order_by", "_chain", "_clone", "_fetch_all",
-    "__len__", "__iter__", "iterator", "using",
+    "__len__", "__iter__", "iterator", "using", "query",
 )  # fmt: skip
 #: Types whose values do not change, and are equal only if every database takes them for the same.
 _SCALARS: Final = frozenset({int, bool, str, uuid.UUID, datetime.date})
@@ -62,7 +62,7 @@ def is_plain(queryset: AnyQuerySet) -> bool:
         and not queryset._prefetch_related_lookups
         and not queryset._for_write
         and queryset._fields is None
-        and _is_plain_class(queryset.__class__)
+        and _is_plain_class(queryset.__class__, queryset.model)
         and _is_plain_query(queryset._query)
     )
 
@@ -72,15 +72,19 @@ def _is_plain_query(query: AnyQuery) -> bool:
     # version of Django adds too.
     if type(query) is not Query:
         return False
-    for name, value in query.__dict__.items():
+    for name, value in query.__dict__.copy().items():  # a thread that shares the query may be compiling it
         if value and name not in _HARMLESS and value != getattr(Query, name, None):
             return False
     return True
 
 
 @functools.cache
-def _is_plain_class(queryset_class: Any) -> bool:
-    return all(getattr(queryset_class, name) is getattr(QuerySet, name) for name in _RELIED_ON)
+def _is_plain_class(queryset_class: Any, model: Any) -> bool:
+    # A field of a site's own may select what the present language, say, tells it.
+    own = {type(field).select_format.__module__ for field in model._meta.concrete_fields}
+    return all(each.startswith("django.") for each in own) and all(
+        getattr(queryset_class, name) is getattr(QuerySet, name) for name in _RELIED_ON
+    )
 
 
 # ------------------------------------------------------------------ columns
@@ -128,6 +132,36 @@ def wrap_filter(original: Callable[..., Any]) -> Callable[..., Any]:
     return _filter_or_exclude
 
 
+def wrap_query(original: Any) -> Any:
+    """Return a property ``QuerySet.query`` that adds a filter that waits once, also where threads share a queryset.
+
+    Django adds it in place, which is right for the managers of relations: nobody shares what they return. Querysets
+    that a site filters are shared, as attributes of classes. So whoever reads ``_query`` and ``_deferred_filter`` at
+    the same time (see ``own_copy``) finds a query without the filter that waits, or one with it and none that waits.
+    """
+
+    def query(self: AnyQuerySet) -> AnyQuery:
+        if self._deferred_filter:
+            own = own_copy(self)
+            if own._deferred_filter:
+                own._query = own._query.clone()
+                self.__dict__.update(_query=original.fget(own), _deferred_filter=None)
+        return self._query
+
+    def replace(self: AnyQuerySet, value: AnyQuery) -> None:
+        original.fset(self, value)
+        self._deferred_filter = None  # it was the other query's
+
+    return property(query, replace)
+
+
+def own_copy(queryset: AnyQuerySet) -> AnyQuerySet:
+    """Return a queryset with the same query and all else: other threads may look at the original, and change it."""
+    copy: AnyQuerySet = object.__new__(queryset.__class__)
+    copy.__dict__.update(queryset.__dict__)  # all at once
+    return copy
+
+
 def _may_wait(queryset: AnyQuerySet) -> bool:
     return (
         not queryset._deferred_filter
@@ -145,7 +179,7 @@ def _values(model: type[Model], given: Mapping[str, Any]) -> dict[str, Any] | No
         column = columns.get(name)
         if column is None:
             return None
-        plain = value if type(value) in _SCALARS else _key_of(column.field, value)
+        plain = value if type(value) in _SCALARS or "__" in name else _key_of(column.field, value)
         if canonical_exact(column.field, plain) is None:
             return None
         values[name] = plain
@@ -169,7 +203,6 @@ def filters_of(queryset: AnyQuerySet) -> Filters | None:
     negate, args, kwargs = queryset._deferred_filter
     if negate or args:
         return None
-    columns = columns_of(queryset.model)
     values = tuple(kwargs.values())
     if not _SCALARS.issuperset(map(type, values)):  # the manager of a relation has the instance itself
         columns = columns_of(queryset.model)

@@ -160,7 +160,7 @@ def _reporting(connection: BaseDatabaseWrapper, effect: Effect, params: Any = No
 def _touches(connection: BaseDatabaseWrapper, effect: Effect, params: Any) -> set[str]:
     """Return what a statement touches: one row, whose other values are not known, or any row of its tables."""
     tables = changes.all_tables() if effect.tables is None else changes.resolve_tables(effect.tables)
-    if effect.row is not None and params and len(tables) == 1:
+    if effect.row is not None and len(tables) == 1:
         (table,) = tables
         key = _key(connection, table, effect.row, params)
         if key is not None:

@@ -20,13 +20,13 @@ from typing import TYPE_CHECKING, Any, Final, NamedTuple, cast
 from django.conf import settings
 from django.core.signals import setting_changed
 from django.db import connections
-from django.db.models import Avg, Count, F, Max, Min, Sum
-from django.db.models.expressions import Star
+from django.db.models import Avg, Count, F, Max, Min, Sum, Value
+from django.db.models.expressions import Col, OrderBy, Star
 from django.db.models.sql.constants import MULTI, SINGLE
 
 from distcache_django.orm.fingerprint import project_digest
 from distcache_django.orm.options import COMPILE_ONLY, AnyQuery, AnyQuerySet, choose
-from distcache_django.orm.plain import filters_of, is_plain
+from distcache_django.orm.plain import filters_of, is_plain, own_copy
 from distcache_django.orm.reads import (
     Compiled,
     Identity,
@@ -51,6 +51,8 @@ Method = Callable[..., Any]
 _COLUMNS: Final = ("select", "klass_info", "annotation_col_map", "col_count", "has_extra_select")
 #: How many questions are remembered, some 0.5 KiB each, and how many forms of questions.
 _MOST, _MOST_SHAPES = 16_384, 512
+#: Questions with a longer text among their values are not.
+_LONGEST_TEXT: Final = 256
 
 
 @dataclass(frozen=True, slots=True)
@@ -102,14 +104,15 @@ class _Asking(NamedTuple):
 
 def fetch(queryset: AnyQuerySet, original: Callable[[Any], None]) -> None:
     """Be ``_fetch_all`` of a queryset that was not fetched yet."""
-    found = _recall(queryset, _FETCH)
+    stand_in = own_copy(queryset)
+    found = _recall(stand_in, _FETCH)
     if found is None:
         original(queryset)
         return
     compiler, rows = found
     vars(compiler)["execute_sql"] = lambda **_: [rows] if rows else []
-    stand_in = _like(queryset, _Compiled(compiler))
-    stand_in._deferred_filter = None
+    # The database is the one that was asked: a router may name another at each question.
+    stand_in.__dict__.update(_query=_Compiled(compiler), _deferred_filter=None, _db=compiler.using)
     original(stand_in)
     queryset._result_cache = stand_in._result_cache
 
@@ -119,7 +122,7 @@ def wrap_count(original: Method) -> Method:
 
     @functools.wraps(original)
     def count(self: AnyQuerySet) -> Any:
-        found = None if self._result_cache is not None else _recall(self, _COUNT)
+        found = None if self._result_cache is not None else _recall(own_copy(self), _COUNT)
         return original(self) if found is None else _aggregates(*found)["__count"]
 
     return count
@@ -130,7 +133,7 @@ def wrap_exists(original: Method) -> Method:
 
     @functools.wraps(original)
     def exists(self: AnyQuerySet) -> Any:
-        found = None if self._result_cache is not None else _recall(self, _EXISTS)
+        found = None if self._result_cache is not None else _recall(own_copy(self), _EXISTS)
         return original(self) if found is None else bool(found[1])
 
     return exists
@@ -143,7 +146,7 @@ def wrap_aggregate(original: Method) -> Method:
     def aggregate(self: AnyQuerySet, *args: Any, **kwargs: Any) -> Any:
         if args or not kwargs or (details := _details_of(kwargs)) is None:
             return original(self, *args, **kwargs)
-        found = _recall(self, _Asking("aggregate", SINGLE, details, partial(_compile_aggregates, kwargs)))
+        found = _recall(own_copy(self), _Asking("aggregate", SINGLE, details, partial(_compile_aggregates, kwargs)))
         return original(self, **kwargs) if found is None or not found[1] else _aggregates(*found)
 
     return aggregate
@@ -158,7 +161,10 @@ def _aggregates(compiler: SQLCompiler, rows: Rows) -> dict[str, Any]:
 
 
 def _recall(queryset: AnyQuerySet, asking: _Asking) -> tuple[SQLCompiler, Rows] | None:
-    """Return the rows that answer, and a compiler to read them with; ``None``: take the usual way."""
+    """Return the rows that answer, and a compiler to read them with; ``None``: take the usual way.
+
+    :param queryset: no other thread's.
+    """
     options = choose(queryset._query)
     if options is None or asking.op not in options.ops or queryset._result_cache is not None:
         return None
@@ -172,9 +178,9 @@ def _recall(queryset: AnyQuerySet, asking: _Asking) -> tuple[SQLCompiler, Rows] 
         return None
     names, types, values = filters
     form = (queryset.model, asking.op, asking.details, order, names, types, *_surroundings(connection))
-    question = _question(form, values)
+    question = _question(form, types, values)
     if question.known is None and not question.is_hopeless:
-        _learn(question, form, asking.compile(_query_of(queryset), using), asking.result_type)
+        _learn(question, form, asking.compile(_query_of(queryset, names, values), using), asking.result_type)
     known = question.known
     if known is None or known.identity is None or is_too_large(known.identity.key):
         return None
@@ -188,7 +194,7 @@ def load_plain(queryset: AnyQuerySet, lookups: Mapping[str, Any], limit: int) ->
     values = tuple(lookups.values())
     types = tuple(map(type, values))
     form = (queryset.model, "get", limit, tuple(lookups), types, *_surroundings(connections[using]))
-    question = _question(form, values)
+    question = _question(form, types, values)
     if question.known is None:
         found = queryset.filter(**lookups).order_by()
         found.query.set_limits(high=limit)
@@ -203,14 +209,28 @@ def _learn(question: _Question, form: tuple[Any, ...], compiler: SQLCompiler, re
     """Compile a query, which costs what the usual way does, and keep what is found of a question."""
     compiled = compile_sql(compiler)
     identity = identify(compiler, compiled, result_type) if compiled is not None and result_type is not None else None
-    question.is_hopeless = compiled is None or (identity is None and result_type is not None)
+    is_unknown = identity is None and result_type is not None
+    question.is_hopeless = compiled is None or is_unknown or not _is_fixed(compiler)
     if compiled is not None and not question.is_hopeless:
         sql, params = compiled
         question.known = _Known(_shape(form, compiler), (sys.intern(sql), params), identity)
 
 
+def _is_fixed(compiler: SQLCompiler) -> bool:
+    """Return whether the SQL is the same each time: what a transform becomes depends on the present time zone, say."""
+    parts = [expression for expression, _ in compiler.get_order_by()]
+    parts.extend(compiler.query.annotation_select.values())
+    return all(_FIXED.issuperset(map(type, part.flatten())) for part in parts)
+
+
+def _question(form: tuple[Any, ...], types: tuple[type, ...], values: tuple[Any, ...]) -> _Question:
+    if str in types and any(type(value) is str and len(value) > _LONGEST_TEXT for value in values):
+        return _Question()  # texts may come from anybody, and fill the memory
+    return _remembered(form, values)
+
+
 @lru_cache(_MOST)
-def _question(form: tuple[Any, ...], values: tuple[Any, ...]) -> _Question:
+def _remembered(form: tuple[Any, ...], values: tuple[Any, ...]) -> _Question:
     return _Question()
 
 
@@ -261,17 +281,11 @@ class _Compiled:
         return self._compiler
 
 
-def _like(queryset: AnyQuerySet, query: Any) -> AnyQuerySet:
-    """Return a queryset that differs from another by its query only: that one may be looked at by other threads."""
-    other = object.__new__(queryset.__class__)
-    vars(other).update(vars(queryset))
-    other._query = query
-    return other
-
-
-def _query_of(queryset: AnyQuerySet) -> AnyQuery:
-    """Return a query of one's own with the filter that a queryset still waits for."""
-    return _like(queryset, queryset._query.clone()).query
+def _query_of(queryset: AnyQuerySet, names: tuple[str, ...], values: tuple[Any, ...]) -> AnyQuery:
+    """Return a query of one's own, filtered by values: a lookup keeps what it was made of, an instance too."""
+    if names:
+        queryset._deferred_filter = False, (), dict(zip(names, values, strict=True))
+    return queryset.query.clone()
 
 
 def _compile_rows(query: AnyQuery, using: str) -> SQLCompiler:
@@ -309,6 +323,8 @@ _EXISTS: Final = _Asking("exists", SINGLE, (), _compile_exists)
 _COUNT: Final = _Asking("count", SINGLE, (), _compile_count)
 
 _AGGREGATES: Final = frozenset({Sum, Count, Avg, Max, Min})
+#: Expressions of which Django makes the same SQL each time.
+_FIXED: Final = _AGGREGATES | {Col, OrderBy, Star, Value}
 #: What an aggregate of one column has for attributes; one with more is not certainly like all others.
 _USUAL: Final = frozenset({
     "_constructor_args", "distinct", "filter", "default", "order_by", "source_expressions", "extra",
@@ -331,7 +347,7 @@ def _details_of(aggregates: Mapping[str, Any]) -> tuple[Any, ...] | None:
 
 def _forget(**kwargs: Any) -> None:
     """Learn everything anew; receiver of ``setting_changed``."""
-    _question.cache_clear()
+    _remembered.cache_clear()
     _shapes.clear()
 
 

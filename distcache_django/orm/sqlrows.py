@@ -16,7 +16,9 @@ from distcache_django.orm.sqlwrites import statements
 __all__ = ["OneRow", "one_row"]
 
 # With one of these the condition may be about another table, or not be all that chooses rows.
-_MORE = frozenset("SELECT FROM JOIN USING WITH OR XOR LIMIT ORDER UNION INTO MERGE CURRENT".split())
+_MORE = frozenset("SELECT FROM JOIN USING WITH OR XOR LIMIT ORDER UNION INTO MERGE CURRENT UESCAPE".split())
+# What SQLite calls an integer key besides its name.
+_ALIASES = ("rowid", "oid", "_rowid_")
 
 
 class OneRow(NamedTuple):
@@ -41,8 +43,9 @@ def one_row(sql: str) -> OneRow | None:
     if len(found) != 1:
         return None
     tokens = found[0]
-    if any(token.text == "%" for token in tokens):
-        return None  # a placeholder of the driver's own, which counts among the others
+    placeholders = sum(token.kind == PLACEHOLDER and token.text[:1] == "%" for token in tokens)
+    if sql.replace("%%", "").count("%") != placeholders:
+        return None  # one of the driver's own, or one in a string or a comment: drivers take a parameter for it too
     words = [token.upper for token in tokens]
     start = 1 if words[0] == "UPDATE" else 2 if words[:2] == ["DELETE", "FROM"] else 0
     if not start or words.count("WHERE") != 1 or _MORE.intersection(words[start:]):
@@ -53,7 +56,7 @@ def one_row(sql: str) -> OneRow | None:
     if condition is None or words[after] != ("SET" if start == 1 else "WHERE"):
         return None
     column, placeholder = condition
-    if any(token.text.lower() == column.lower() for token in tokens[after:where]):
+    if not {column.lower(), *_ALIASES}.isdisjoint(token.text.lower() for token in tokens[after:where]):
         return None  # it may be set
     return OneRow(table, column, _parameter(tokens, placeholder))
 

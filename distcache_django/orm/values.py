@@ -85,7 +85,10 @@ def canonical_exact(field: FieldOf, value: Any) -> str | None:
     What the database makes of a value of another type is its own affair.
     """
     kind = _kind_of(field)
-    return _SPELLINGS[kind.type](value) if kind is not None and type(value) is kind.type else None
+    try:
+        return _SPELLINGS[kind.type](value) if kind is not None and type(value) is kind.type else None
+    except ValueError:  # more digits than Python writes
+        return None
 
 
 def is_refinable(field: FieldOf, vendor: str | None = None) -> bool:
