@@ -25,7 +25,7 @@ from django.db.models.expressions import Col, OrderBy, Star
 from django.db.models.sql.constants import MULTI, SINGLE
 
 from distcache_django.orm.fingerprint import project_digest
-from distcache_django.orm.options import COMPILE_ONLY, AnyQuery, AnyQuerySet, choose
+from distcache_django.orm.options import COMPILE_ONLY, AnyQuery, AnyQuerySet, choose, no_cache
 from distcache_django.orm.plain import filters_of, is_plain, own_copy
 from distcache_django.orm.reads import (
     Compiled,
@@ -199,9 +199,10 @@ def load_plain(queryset: AnyQuerySet, lookups: Mapping[str, Any], limit: int) ->
         found = queryset.filter(**lookups).order_by()
         found.query.set_limits(high=limit)
         _learn(question, form, found.query.get_compiler(using), None)
+        if question.known is None:  # Django knows without a query that there is none
+            with no_cache():
+                return list(map(list, found.query.get_compiler(using).results_iter()))
     known = question.known
-    if known is None:
-        return []
     return list(map(list, known.shape.compiler(using).results_iter([cast("list[Any]", known.rows(using, MULTI))])))
 
 
