@@ -36,6 +36,20 @@ class Mutant:
 
 MUTANTS = (
     Mutant(
+        "SQL that names a row ends that row only",
+        "orm/rawsql.py",
+        "dependencies.value_epoch(table), table}",
+        "table}",
+        (f"{ORDER}[late_store-raw]", f"{ORDER}[before_invalidation-raw]"),
+    ),
+    Mutant(
+        "a write of unknown rows leaves values alone",
+        "freshness/dependencies.py",
+        "        yield value_epoch(each)\n",
+        "",
+        (f"{ORDER}[late_store-raw_rows]", f"{ORDER}[before_invalidation-raw_rows]"),
+    ),
+    Mutant(
         "no mark",
         "freshness/commits.py",
         "if not service.is_strong:",
