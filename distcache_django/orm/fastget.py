@@ -34,7 +34,7 @@ from distcache_django.orm.options import (
     said_by,
     with_options,
 )
-from distcache_django.orm.plain import Column, columns_of, is_plain
+from distcache_django.orm.plain import Column, columns_of, is_plain, own_copy
 from distcache_django.orm.profiles import Profile, declared_columns, profile_of
 from distcache_django.orm.reads import may_ask
 from distcache_django.orm.recall import load_plain
@@ -83,6 +83,9 @@ def wrap_get(original: Get) -> Get:
         if "get" in options.ops:
             lookups = _lookups(args, kwargs)
             if lookups is not None and _is_plain(self):
+                # A router may name another database at each question: key, load and the usual way are of this one.
+                self = own_copy(self)
+                self._db = self.db
                 asked = _ask(self, lookups)
                 if asked is not None:
                     return _get(self, asked, options, own, functools.partial(_rows, self, lookups))

@@ -107,12 +107,11 @@ def fetch(queryset: AnyQuerySet, original: Callable[[Any], None]) -> None:
     stand_in = own_copy(queryset)
     found = _recall(stand_in, _FETCH)
     if found is None:
-        original(queryset)
-        return
-    compiler, rows = found
-    vars(compiler)["execute_sql"] = lambda **_: [rows] if rows else []
-    # The database is the one that was asked: a router may name another at each question.
-    stand_in.__dict__.update(_query=_Compiled(compiler), _deferred_filter=None, _db=compiler.using)
+        stand_in = _usual(queryset, stand_in)
+    else:
+        compiler, rows = found
+        vars(compiler)["execute_sql"] = lambda **_: [rows] if rows else []
+        stand_in.__dict__.update(_query=_Compiled(compiler), _deferred_filter=None)
     original(stand_in)
     queryset._result_cache = stand_in._result_cache
 
@@ -122,8 +121,9 @@ def wrap_count(original: Method) -> Method:
 
     @functools.wraps(original)
     def count(self: AnyQuerySet) -> Any:
-        found = None if self._result_cache is not None else _recall(own_copy(self), _COUNT)
-        return original(self) if found is None else _aggregates(*found)["__count"]
+        own = own_copy(self)
+        found = _recall(own, _COUNT)
+        return original(_usual(self, own)) if found is None else _aggregates(*found)["__count"]
 
     return count
 
@@ -133,8 +133,9 @@ def wrap_exists(original: Method) -> Method:
 
     @functools.wraps(original)
     def exists(self: AnyQuerySet) -> Any:
-        found = None if self._result_cache is not None else _recall(own_copy(self), _EXISTS)
-        return original(self) if found is None else bool(found[1])
+        own = own_copy(self)
+        found = _recall(own, _EXISTS)
+        return original(_usual(self, own)) if found is None else bool(found[1])
 
     return exists
 
@@ -146,10 +147,16 @@ def wrap_aggregate(original: Method) -> Method:
     def aggregate(self: AnyQuerySet, *args: Any, **kwargs: Any) -> Any:
         if args or not kwargs or (details := _details_of(kwargs)) is None:
             return original(self, *args, **kwargs)
-        found = _recall(own_copy(self), _Asking("aggregate", SINGLE, details, partial(_compile_aggregates, kwargs)))
-        return original(self, **kwargs) if found is None or not found[1] else _aggregates(*found)
+        own = own_copy(self)
+        found = _recall(own, _Asking("aggregate", SINGLE, details, partial(_compile_aggregates, kwargs)))
+        return original(_usual(self, own), **kwargs) if found is None or not found[1] else _aggregates(*found)
 
     return aggregate
+
+
+def _usual(queryset: AnyQuerySet, own: AnyQuerySet) -> AnyQuerySet:
+    """Return what to take the usual way: the copy if a router has named its database, as the next may be another."""
+    return queryset if own._db == queryset._db else own
 
 
 def _aggregates(compiler: SQLCompiler, rows: Rows) -> dict[str, Any]:
@@ -163,7 +170,7 @@ def _aggregates(compiler: SQLCompiler, rows: Rows) -> dict[str, Any]:
 def _recall(queryset: AnyQuerySet, asking: _Asking) -> tuple[SQLCompiler, Rows] | None:
     """Return the rows that answer, and a compiler to read them with; ``None``: take the usual way.
 
-    :param queryset: no other thread's.
+    :param queryset: no other thread's; it learns which database was asked.
     """
     options = choose(queryset._query)
     if options is None or asking.op not in options.ops or queryset._result_cache is not None:
@@ -172,7 +179,7 @@ def _recall(queryset: AnyQuerySet, asking: _Asking) -> tuple[SQLCompiler, Rows] 
     order = _order_of(queryset._query)
     if filters is None or order is None:
         return None
-    using = queryset.db
+    using = queryset._db = queryset.db
     connection = connections[using]
     if not may_ask(connection):
         return None

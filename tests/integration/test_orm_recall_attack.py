@@ -10,12 +10,13 @@ import tracemalloc
 import weakref
 from collections.abc import Callable, Iterator
 from concurrent.futures import ThreadPoolExecutor
+from contextlib import nullcontext
 from datetime import UTC, datetime
 from itertools import chain, repeat
 from typing import Any
 
 import pytest
-from django.db import connection, models
+from django.db import connection, models, transaction
 from django.db.models import Count, Max
 from django.test import override_settings
 from django.test.utils import isolate_apps
@@ -125,8 +126,10 @@ class Elsewhere:
 
     def __init__(self) -> None:
         self.names = chain(["default"], repeat("elsewhere"))
+        self.asked = 0
 
     def db_for_read(self, model: Any, **hints: Any) -> str:
+        self.asked += 1
         return next(self.names)
 
 
@@ -136,6 +139,25 @@ def test_instances_are_of_the_database_that_was_asked(site: None) -> None:
 
     with override_settings(DATABASE_ROUTERS=[Elsewhere()]):
         assert {each._state.db for each in read()} == {"default"}
+
+
+ASKING: dict[str, Callable[[], Any]] = {
+    "get": lambda: Product.objects.get(pk=1),
+    "fetch": lambda: list(Product.objects.filter(category=1)),
+    "count": lambda: Product.objects.filter(category=1).count(),
+    "exists": lambda: Product.objects.filter(category=1).exists(),
+    "aggregate": lambda: Product.objects.filter(category=1).aggregate(n=Max("pk")),
+}
+
+
+@pytest.mark.parametrize("name", ASKING)
+def test_a_router_is_asked_once(site: None, name: str) -> None:
+    """One that names its databases in turn would otherwise name every other one; what is loaded is of one of them."""
+    for block in (nullcontext, nullcontext, transaction.atomic):  # a miss, a hit, and the usual way
+        router = Elsewhere()
+        with override_settings(DATABASE_ROUTERS=[router]), block():
+            ASKING[name]()
+        assert router.asked == 1
 
 
 ZONED: dict[str, Callable[[], Any]] = {
