@@ -36,12 +36,17 @@ class Ask:
 
 
 class Gather:
-    """Send several requests at once, at most one to each node, and wait for all of them."""
+    """Send several requests at once, at most one to each node, and wait for all of them.
 
-    __slots__ = ("asks",)
+    With ``patience``, a share of the time that is left, only so long: who has not answered by then has failed, and
+    there is time to do without.
+    """
 
-    def __init__(self, asks: Sequence[Ask]) -> None:
+    __slots__ = ("asks", "patience")
+
+    def __init__(self, asks: Sequence[Ask], patience: float = 1.0) -> None:
         self.asks = asks
+        self.patience = patience
 
 
 class Owe:

@@ -325,7 +325,7 @@ class Versions:
             if isinstance(reply, TransportError):
                 self._lives.pop(ask.node, None)
                 continue
-            incarnation, left_ms = reply
+            incarnation, left_ms, _, _ = reply
             self._lives[ask.node] = _Life(generations[ask.node], incarnation, self._clock() + left_ms / 1000)
 
     def _life(self, node: str) -> _Life | None:

@@ -3,20 +3,37 @@
 The core speaks these, not Redis commands: ``transport.commands`` translates them to RESP and Lua, and the
 in-memory nodes of the tests execute them directly. Each class states what its reply is.
 
-``repeatable``: doing it twice has the effect of doing it once, so a driver may send it again when a link
-that had been idle turns out to be dead.
-
-``replaces``: the keys whose present value it was to end, and which the node must not serve again before they
-have been deleted there, if the request fails. Exclusive requests (``NX``, locks, counting) replace nothing: what
-a node holds under their keys stays true when they fail, and deleting it would free another's lock.
+What is asked of version records is in ``version_requests``, of replicated records in ``replication_requests``;
+both are to be had from here.
 """
 
 from __future__ import annotations
 
 from collections.abc import Sequence
-from typing import ClassVar
+
+from distcache_django.core.replication_requests import (
+    LATE,
+    MISSED_BOUND,
+    STRANGE,
+    Missed,
+    Prepare,
+    Put,
+    PutItem,
+    Raise,
+    Rise,
+    Scripted,
+    Settle,
+    Touch,
+    Unchanged,
+    Void,
+)
+from distcache_django.core.request import OneKey, Request
+from distcache_django.core.version_requests import Bump, Fill, Mark, Mint, Register, Unmark
 
 __all__ = [
+    "LATE",
+    "MISSED_BOUND",
+    "STRANGE",
     "Acquire",
     "Bump",
     "Deadline",
@@ -29,36 +46,35 @@ __all__ = [
     "Inspect",
     "Mark",
     "Mint",
+    "Missed",
     "Persist",
     "Ping",
+    "Prepare",
     "Prolong",
+    "Put",
+    "PutItem",
+    "Raise",
     "Register",
     "Release",
     "Remove",
     "Request",
+    "Rise",
     "Scan",
+    "Scripted",
+    "Settle",
     "Store",
     "StoreIf",
     "StoreMany",
     "TimeToLive",
+    "Touch",
+    "Unchanged",
     "Unmark",
+    "Void",
     "WireValue",
 ]
 
 #: A value as a node keeps it: encoded bytes, or an integer that the node can count with.
 WireValue = bytes | int
-
-
-class Request:
-    """Be one thing that a node can be asked to do."""
-
-    __slots__ = ()
-    repeatable: ClassVar[bool] = True
-
-    @property
-    def replaces(self) -> Sequence[str]:
-        """Return the keys whose present value this request was to end."""
-        return ()
 
 
 class Ping(Request):
@@ -67,14 +83,7 @@ class Ping(Request):
     __slots__ = ()
 
 
-class _OneKey(Request):
-    __slots__ = ("key",)
-
-    def __init__(self, key: str) -> None:
-        self.key = key
-
-
-class Fetch(_OneKey):
+class Fetch(OneKey):
     """Read a value: ``bytes``, or ``None`` where there is none."""
 
     __slots__ = ()
@@ -89,25 +98,25 @@ class FetchMany(Request):
         self.keys = keys
 
 
-class Exists(_OneKey):
+class Exists(OneKey):
     """Tell whether a key is there: ``bool``."""
 
     __slots__ = ()
 
 
-class TimeToLive(_OneKey):
+class TimeToLive(OneKey):
     """Read the time left in milliseconds: -1 without an expiry, -2 without the key."""
 
     __slots__ = ()
 
 
-class Inspect(_OneKey):
+class Inspect(OneKey):
     """Read a value and its time left: ``(bytes | None, milliseconds)``."""
 
     __slots__ = ()
 
 
-class Store(_OneKey):
+class Store(OneKey):
     """Write a value: ``True``. ``ttl_ms`` is ``None`` for a value that never expires."""
 
     __slots__ = ("ttl_ms", "value")
@@ -123,7 +132,7 @@ class Store(_OneKey):
         return (self.key,)
 
 
-class StoreIf(_OneKey):
+class StoreIf(OneKey):
     """Write a value on a condition: ``bool``, whether ``NX`` (no such key) or ``XX`` (such a key) was met."""
 
     __slots__ = ("condition", "ttl_ms", "value")
@@ -181,7 +190,7 @@ class Increase(Request):
         self.delta = delta
 
 
-class Expire(_OneKey):
+class Expire(OneKey):
     """Set the time to live in milliseconds; at most 0 deletes: ``bool``, whether the key was there."""
 
     __slots__ = ("ttl_ms",)
@@ -196,7 +205,7 @@ class Expire(_OneKey):
         return (self.key,) if self.ttl_ms <= 0 else ()
 
 
-class Deadline(_OneKey):
+class Deadline(OneKey):
     """Set the expiry as Unix time in milliseconds: ``bool``, whether the key was there."""
 
     __slots__ = ("unix_ms",)
@@ -206,7 +215,7 @@ class Deadline(_OneKey):
         self.unix_ms = unix_ms
 
 
-class Persist(_OneKey):
+class Persist(OneKey):
     """Take the expiry away: ``(had an expiry, is there)``."""
 
     __slots__ = ()
@@ -223,7 +232,7 @@ class Scan(Request):
         self.count = count
 
 
-class Acquire(_OneKey):
+class Acquire(OneKey):
     """Take a free lock: its fencing token, larger than every earlier one, or ``None`` while it is held.
 
     Repeatable: a second attempt with the same nonce finds the success of the first.
@@ -237,7 +246,7 @@ class Acquire(_OneKey):
         self.ttl_ms = ttl_ms
 
 
-class Release(_OneKey):
+class Release(OneKey):
     """Free a lock if ``nonce`` holds it: ``bool``."""
 
     __slots__ = ("nonce",)
@@ -248,7 +257,7 @@ class Release(_OneKey):
         self.nonce = nonce
 
 
-class Prolong(_OneKey):
+class Prolong(OneKey):
     """Give a lock a new time to live if ``nonce`` holds it, with ``add`` on top of what is left: ``bool``."""
 
     __slots__ = ("add", "nonce", "ttl_ms")
@@ -259,99 +268,3 @@ class Prolong(_OneKey):
         self.nonce = nonce
         self.ttl_ms = ttl_ms
         self.add = add
-
-
-class Register(Request):
-    """Agree with a node on its present incarnation: ``(incarnation, milliseconds of quarantine left)``.
-
-    A node whose memory is not the one it had (another process, or emptied) takes
-    ``incarnation``: version records of an older one are void, and for ``quarantine_ms`` its versions prove nothing,
-    because marks may have been lost.
-    """
-
-    __slots__ = ("incarnation", "quarantine_ms")
-
-    def __init__(self, incarnation: bytes, quarantine_ms: int) -> None:
-        self.incarnation = incarnation
-        self.quarantine_ms = quarantine_ms
-
-
-class _Records(Request):
-    """Change version records of one node, all in one step; they live for ``ttl_ms`` when unmarked.
-
-    The reply is ``None`` from a node to ``Register`` first.
-    """
-
-    __slots__ = ("keys", "ttl_ms")
-
-    def __init__(self, keys: Sequence[str], ttl_ms: int) -> None:
-        self.keys = keys
-        self.ttl_ms = ttl_ms
-
-
-class Mint(_Records):
-    """Make the records that are missing or void, settle expired marks: ``(records as they are now, taken)``.
-
-    With ``lease``, ``(key, nonce, milliseconds)``, also take that lease if it is free: ``taken`` is then how the
-    value under ``guarded`` begins (its first ``head_size`` bytes, none where there is no value), else ``None``.
-    """
-
-    __slots__ = ("guarded", "head_size", "lease")
-
-    def __init__(
-        self,
-        keys: Sequence[str],
-        ttl_ms: int,
-        lease: tuple[str, bytes, int] | None = None,
-        guarded: str = "",
-        head_size: int = 0,
-    ) -> None:
-        super().__init__(keys, ttl_ms)
-        self.lease = lease
-        self.guarded = guarded
-        self.head_size = head_size
-
-
-class Mark(_Records):
-    """Put the mark ``token`` (8 bytes) on records, for ``life_ms``: ``True``. One that is there is prolonged."""
-
-    __slots__ = ("life_ms", "token")
-
-    def __init__(self, keys: Sequence[str], ttl_ms: int, token: bytes, life_ms: int) -> None:
-        super().__init__(keys, ttl_ms)
-        self.token = token
-        self.life_ms = life_ms
-
-
-class Bump(_Records):
-    """Give records new versions and take the mark ``token`` off, if any is named: ``True``.
-
-    Other marks stay. A record that nobody has asked for ceases: it is made anew, with a version never used, by
-    the first who does. So does a void one, for those who have not yet heard of the node's new incarnation; a node
-    without one need not be registered first.
-    """
-
-    __slots__ = ("token",)
-
-    def __init__(self, keys: Sequence[str], ttl_ms: int, token: bytes = b"") -> None:
-        super().__init__(keys, ttl_ms)
-        self.token = token
-
-
-class Unmark(Bump):
-    """Take the mark ``token`` off and leave the versions as they are: ``True``."""
-
-    __slots__ = ()
-
-
-class Fill(_OneKey):
-    """Write a value, unless it is ``None``, and free the lease ``lease`` if ``nonce`` holds it: ``True``."""
-
-    __slots__ = ("lease", "nonce", "ttl_ms", "value")
-
-    def __init__(self, key: str, value: bytes | None, ttl_ms: int, lease: str, nonce: bytes) -> None:
-        super().__init__(key)
-        self.value = value
-        self.ttl_ms = ttl_ms
-        self.lease = lease
-        self.nonce = nonce

@@ -1,0 +1,329 @@
+"""Read and write keys that several nodes hold: the rules of a quorum.
+
+A *write* makes a record with a new stamp and goes to all owners of the key at once. What counts is an owner that has
+stored it: one that has a newer record has not, and the write is made again with a stamp beyond that. Owners that
+could not be reached are noted by those that could, before anything is acknowledged: until they have got what they
+missed, they are *behind* and do not vote. With fewer than ``write`` owners the call fails, and says whether the write
+may have happened (``InDoubt``).
+
+A *read* asks as many owners as it needs votes, and more only where these do not vote or not answer. The newest record
+wins. Voters that had an older one, or none, are given it: what a quorum has said, and nothing else, is ever repaired.
+
+So with ``read + write > replication_factor`` every read has a vote of an owner that stored the last acknowledged
+write: the others are behind, recovering, or too few.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Collection, Sequence
+from typing import Any, NamedTuple
+
+from distcache_django.core.drafts import Draft, judge, statuses
+from distcache_django.core.effects import Ask, Gather, Op
+from distcache_django.core.fence import Standings
+from distcache_django.core.record import (
+    COUNTER,
+    LOCK,
+    TOMBSTONE,
+    VALUE,
+    Counter,
+    Record,
+    Stamp,
+    counter_payload,
+)
+from distcache_django.core.requests import STRANGE, Put, PutItem, WireValue
+from distcache_django.core.slots import slot_of
+from distcache_django.core.topology import Topology
+from distcache_django.core.votes import PATIENCE, ROUNDS, Reading, Said
+from distcache_django.exceptions import InDoubt, QuorumNotReached, TransportError, Unavailable
+
+__all__ = ["Limits", "Replicas", "raw_value"]
+
+
+class Limits(NamedTuple):
+    """Be what bounds operations, in seconds."""
+
+    deadline: float
+    drift: float
+
+    @property
+    def grace_ms(self) -> int:
+        """Return for how long what has ended is kept: until nothing older can be on its way."""
+        return round((2 * self.drift + self.deadline) * 1000)
+
+    @property
+    def drift_ms(self) -> int:
+        """Return by how much a stamp may be ahead of a node's time."""
+        return round(self.drift * 1000)
+
+
+class Replicas:
+    """Build the Ops on the replicated keys of one cache; shared by threads.
+
+    :param read: votes that a read needs; ``write``: owners that have to have stored a write.
+    :param down: returns the nodes that are known not to answer.
+    """
+
+    def __init__(
+        self,
+        topology: Topology,
+        standings: Standings,
+        stamps: Any,
+        *,
+        read: int,
+        write: int,
+        limits: Limits,
+        down: Callable[[], Collection[str]],
+    ) -> None:
+        self.topology = topology
+        self.standings = standings
+        self.stamps = stamps
+        self.read = read
+        self.write = write
+        self.limits = limits
+        self.down = down
+        self._owners = topology.owners
+
+    def preferred(self, key: str) -> Sequence[str]:
+        """Return the owners of a key, those first that are likely to answer and to vote."""
+        owners = self._owners(key)
+        avoid = self.down(), self.standings.unfit
+        if not any(avoid):
+            return owners
+        return sorted(owners, key=lambda node: (node in avoid[0], node in avoid[1]))
+
+    def enlist(self, nodes: Collection[str]) -> Op[None]:
+        """Register nodes whose replies do not count before."""
+        if nodes:
+            yield from self.standings.enlist(nodes)
+
+    # ------------------------------------------------------------------ reads
+
+    def records(self, keys: Sequence[str], votes: int | None = None) -> Op[list[Said]]:
+        """Return what voters hold for keys, and give what is newest to those that are behind it.
+
+        :param votes: how many are needed; where a key's are fewer, ``Said`` has fewer.
+        """
+        needed = votes or self.read
+        answers: list[Said] = yield from Reading(self, keys, needed).run()
+        repairs = [
+            (key, said, newest)
+            for key, said in zip(keys, answers, strict=True)
+            if len(said.records) >= needed and (newest := said.newest) and said.behind(newest, self.now_ms())
+        ]
+        if repairs:
+            yield from self._repair(repairs)
+        return answers
+
+    def record(self, operation: str, key: str, votes: int | None = None) -> Op[Record | None]:
+        """Return the live record of a key, ``None`` where there is none.
+
+        :raises QuorumNotReached: with fewer votes than that takes.
+        """
+        (said,) = yield from self.records((key,), votes)
+        self._check_votes(operation, said, votes or self.read)
+        newest = said.newest
+        return newest if newest is not None and newest.is_live(self.now_ms()) else None
+
+    def fetch(self, key: str) -> Op[bytes | None]:
+        """Read a value as a quorum has it, in one round trip."""
+        record = yield from self.record("get", key)
+        return None if record is None else raw_value(record)
+
+    def fetch_many(self, keys: Sequence[str]) -> Op[tuple[list[bytes | None], list[Unavailable]]]:
+        """Read values, one round trip per node, all at once; one that lacks votes is ``None``, and an error."""
+        answers = yield from self.records(keys)
+        failures: list[Unavailable] = []
+        found: list[bytes | None] = []
+        now_ms = self.now_ms()
+        for said in answers:
+            newest = said.newest
+            if len(said.records) < self.read:
+                failures.append(self._too_few("get_many", said))
+                newest = None
+            found.append(raw_value(newest) if newest is not None and newest.is_live(now_ms) else None)
+        return found, failures
+
+    def exists(self, key: str) -> Op[bool]:
+        """Tell whether a key is there, in one round trip."""
+        return (yield from self.record("has_key", key)) is not None
+
+    def inspect(self, key: str) -> Op[tuple[bytes | None, int]]:
+        """Read a value and its time left in milliseconds: -1 without an end, -2 without the key."""
+        record = yield from self.record("ttl", key)
+        if record is None:
+            return None, -2
+        return raw_value(record), max(0, round(record.expires_at - self.now_ms())) if record.expires_at else -1
+
+    def _repair(self, found: Sequence[tuple[str, Said, Record]]) -> Op[None]:
+        """Send voters that are behind what a quorum has; whether they take it is nobody's business."""
+        parts: dict[str, list[PutItem]] = {}
+        for key, said, newest in found:
+            for node in said.behind(newest, self.now_ms()):
+                parts.setdefault(node, []).append(self.item(key, newest))
+        yield from self.put(parts, self.expires())
+
+    # ------------------------------------------------------------------ writes
+
+    def store(self, key: str, value: WireValue, ttl_ms: int | None) -> Op[None]:
+        """Write a value at all owners, in one round trip.
+
+        :raises QuorumNotReached: if it was not written. :raises InDoubt: if it may have been.
+        """
+        draft = self.draft(key, value, ttl_ms)
+        yield from self.spread([draft])
+        self._check("set", draft)
+
+    def store_many(
+        self, keys: Sequence[str], values: Sequence[WireValue], ttl_ms: int | None
+    ) -> Op[tuple[list[int], list[Unavailable]]]:
+        """Write values, one round trip per node, all at once; return the indices of those not acknowledged."""
+        drafts = [self.draft(key, value, ttl_ms) for key, value in zip(keys, values, strict=True)]
+        return (yield from self._spread_many("set_many", drafts))
+
+    def remove(self, key: str) -> Op[bool]:
+        """Put a tombstone in place of a key, in two round trips; return whether a voter had a live value."""
+        record = yield from self.record("delete", key)
+        draft = Draft(key, self._owners(key), _tombstone)
+        yield from self.spread([draft])
+        self._check("delete", draft)
+        return record is not None
+
+    def remove_many(self, keys: Sequence[str]) -> Op[tuple[list[int], list[Unavailable]]]:
+        """Put tombstones in place of keys, one round trip per node, all at once."""
+        drafts = [Draft(key, self._owners(key), _tombstone) for key in keys]
+        return (yield from self._spread_many("delete_many", drafts))
+
+    def draft(self, key: str, value: WireValue, ttl_ms: int | None) -> Draft:
+        """Return the write of a value that ends ``ttl_ms`` from now."""
+        expires_at = 0 if ttl_ms is None else round(self.now_ms()) + ttl_ms
+        kind, payload = (COUNTER, counter_payload(value)) if isinstance(value, int) else (VALUE, value)
+        return Draft(key, self._owners(key), lambda stamp: Record(kind, stamp, expires_at, payload))
+
+    def _spread_many(self, operation: str, drafts: Sequence[Draft]) -> Op[tuple[list[int], list[Unavailable]]]:
+        yield from self.spread(drafts)
+        left = [index for index, draft in enumerate(drafts) if draft.acknowledged < self.write]
+        return left, [self._failure(operation, drafts[index]) for index in left]
+
+    def spread(self, drafts: Sequence[Draft]) -> Op[None]:
+        """Send writes to all owners until none of these has anything newer; who is missing is noted by the others."""
+        expires = self.expires()
+        pending = drafts
+        yield from self.enlist(self.standings.unregistered({n for d in drafts for n in d.owners} - {*self.down()}))
+        for _ in range(ROUNDS):
+            for draft in pending:
+                draft.renew(self.stamps.next(self.standings.now()))
+            yield from self.send(pending, expires, PATIENCE)
+            pending = [draft for draft in pending if draft.newer]
+            if not pending:
+                break
+            self.stamps.observe(max(draft.newer for draft in pending))
+        unnoted = [draft for draft in drafts if draft.acknowledged < len(draft.stored)]
+        if unnoted:
+            yield from self.send(unnoted, expires, 1.0, only_stored=True)
+
+    def send(self, drafts: Sequence[Draft], expires: float, patience: float, *, only_stored: bool = False) -> Op[None]:
+        """Send each record to its owners; one round trip, two more where a node has to be registered first."""
+        parts: dict[str, list[Draft]] = {}
+        down = self.down()
+        absent: dict[Draft, frozenset[str]] = {}
+        for draft in drafts:
+            absent[draft] = draft.missing if only_stored else frozenset(node for node in draft.owners if node in down)
+            for node in draft.stored if only_stored else draft.owners:
+                parts.setdefault(node, []).append(draft)
+        for _ in range(2):
+            items = {node: [self._draft_item(d, absent[d]) for d in part] for node, part in parts.items()}
+            outcomes = yield from self.put(items, expires, patience)
+            for node, outcome in outcomes.items():
+                for draft, status in zip(parts[node], statuses(outcome, len(parts[node])), strict=True):
+                    judge(draft, node, status, absent[draft])
+            strangers = {node for node, outcome in outcomes.items() if outcome is STRANGE}
+            if not strangers:
+                return
+            yield from self.enlist(strangers)
+            parts = {node: parts[node] for node in strangers - self.standings.unregistered(strangers)}
+
+    def put(
+        self, parts: dict[str, list[PutItem]], expires: float, patience: float = 1.0, *, force: bool = False
+    ) -> Op[dict[str, Any]]:
+        """Send records to nodes at once; return each one's statuses, LATE, STRANGE or a ``TransportError``."""
+        topology, drift_ms, grace_ms = self.standings.topology, self.limits.drift_ms, self.limits.grace_ms
+        asks = []
+        for node, items in parts.items():
+            limit = self.standings.not_after(node, expires)
+            asks.append(Ask(node, Put(items, topology, limit, drift_ms, grace_ms, force)))
+        outcomes: dict[str, Any] = {}
+        for ask, reply in zip(asks, (yield Gather(asks, patience)) if asks else (), strict=True):
+            outcomes[ask.node] = reply if isinstance(reply, TransportError) else self.heard(ask.node, reply)
+        return outcomes
+
+    def heard(self, node: str, reply: Any) -> Any:
+        """Learn what a script's reply tells about its node, and return its outcome.
+
+        One whose fence does not count yet is STRANGE, whatever it has done: to do it again changes nothing.
+        """
+        self.standings.heard(node, reply.now_ms)
+        if reply.outcome is not STRANGE and self.standings.fence(node, reply.fence) is None:
+            return STRANGE
+        return reply.outcome
+
+    def _draft_item(self, draft: Draft, absent: frozenset[str]) -> PutItem:
+        return self.item(draft.key, draft.record, self.tags(absent), draft.slot)
+
+    def item(self, key: str, record: Record, absent: bytes = b"", slot: int | None = None) -> PutItem:
+        """Return a record as it is sent to nodes."""
+        return PutItem(key, record.pack(), self.physical_ttl_ms(record), absent, slot_of(key) if slot is None else slot)
+
+    def tags(self, nodes: Collection[str]) -> bytes:
+        """Return the tags of nodes, in a fixed order."""
+        return b"".join(sorted(self.standings.tags[node] for node in nodes))
+
+    def physical_ttl_ms(self, record: Record) -> int | None:
+        """Return for how long a node keeps a record: some time beyond its end, for ever if it has none."""
+        if record.kind == TOMBSTONE and not record.expires_at:
+            return self.limits.grace_ms
+        if not record.expires_at:
+            return None
+        return max(0, round(record.expires_at - self.now_ms())) + self.limits.grace_ms
+
+    def expires(self) -> float:
+        """Return the time, on this process's clock, at which an operation that begins now has failed."""
+        return self.standings.wall() + self.limits.deadline
+
+    def now_ms(self) -> float:
+        """Return Unix milliseconds as most nodes have them."""
+        return self.standings.now() * 1000
+
+    # ------------------------------------------------------------------ failures
+
+    def _check_votes(self, operation: str, said: Said, needed: int) -> None:
+        if len(said.records) < needed:
+            raise self._too_few(operation, said, needed)
+
+    def _too_few(self, operation: str, said: Said, needed: int | None = None) -> Unavailable:
+        away = [node for node in said.nodes if node not in said.records]
+        return QuorumNotReached(
+            operation, required=needed or self.read, received=len(said.records), nodes=away, reason="have no vote now"
+        )
+
+    def _check(self, operation: str, draft: Draft) -> None:
+        if draft.acknowledged < self.write:
+            raise self._failure(operation, draft)
+
+    def _failure(self, operation: str, draft: Draft) -> Unavailable:
+        kind = InDoubt if draft.doubt or draft.stored else QuorumNotReached
+        reasons = "; ".join(f"{node}: {reason}" for node, reason in draft.failed.items())
+        return kind(
+            operation, required=self.write, received=draft.acknowledged, nodes=sorted(draft.missing), reason=reasons
+        )
+
+
+def raw_value(record: Record) -> bytes | None:
+    """Return the value as a single node would keep it; a lock is no value."""
+    if record.kind == COUNTER:
+        return b"%d" % Counter.parse(record.payload).value
+    return None if record.kind == LOCK else record.payload
+
+
+def _tombstone(stamp: Stamp) -> Record:
+    return Record(TOMBSTONE, stamp)

@@ -1,0 +1,105 @@
+"""Ask owners of keys until enough of them have a vote: the read side of a quorum."""
+
+from __future__ import annotations
+
+from collections.abc import Collection, Sequence
+from typing import TYPE_CHECKING, Any, Final, NamedTuple
+
+from distcache_django.core.effects import Ask, Gather, Op
+from distcache_django.core.fence import FENCE, Fence
+from distcache_django.core.record import Record, merged, parse
+from distcache_django.core.requests import FetchMany
+from distcache_django.exceptions import TransportError
+
+if TYPE_CHECKING:
+    from distcache_django.core.replicas import Replicas
+
+__all__ = ["PATIENCE", "ROUNDS", "Reading", "Said"]
+
+#: The share of the time left that a first round may take, so that there is some to do without who is silent.
+PATIENCE: Final = 0.5
+ROUNDS: Final = 4
+
+
+class Said(NamedTuple):
+    """Be what the voters among a key's owners hold for it, and whom it took to learn that."""
+
+    records: dict[str, Record | None]
+    nodes: Collection[str]
+
+    @property
+    def newest(self) -> Record | None:
+        """Return what a quorum says."""
+        return merged(record for record in self.records.values() if record is not None)
+
+    def behind(self, newest: Record, now_ms: float) -> list[str]:
+        """Return the voters that have something other than the newest; nothing is as good as what has ended."""
+        live = newest.is_live(now_ms)
+        return [
+            node
+            for node, record in self.records.items()
+            if (live if record is None else (record.version, record.payload) != (newest.version, newest.payload))
+        ]
+
+
+class Reading:
+    """Collect what owners say of some keys until enough of them have a vote."""
+
+    def __init__(self, replicas: Replicas, keys: Sequence[str], votes: int) -> None:
+        self._replicas = replicas
+        self._standings = replicas.standings
+        self._keys = keys
+        self._votes = votes
+        self._order = [replicas.preferred(key) for key in keys]
+        self._raw: list[dict[str, bytes | None]] = [{} for _ in keys]
+        self._fences: dict[str, bytes | None] = {}
+        self._failed: dict[str, TransportError] = {}
+
+    def run(self) -> Op[list[Said]]:
+        """Ask, one round trip if all is well, and return what is known of each key."""
+        for _ in range(ROUNDS):
+            if not (parts := self._parts()):
+                break
+            spare = any(len(owners) > self._votes for owners in self._order)
+            asks = [Ask(node, FetchMany((FENCE, *(self._keys[i] for i in part)))) for node, part in parts.items()]
+            for ask, reply in zip(asks, (yield Gather(asks, PATIENCE if spare else 1.0)), strict=True):
+                self._take(ask.node, parts[ask.node], reply)
+            yield from self._replicas.enlist(self._strangers())
+        fences = self._known_fences()
+        voters = self._standings.voters(fences)
+        return [
+            Said({n: parse(raw, fences[n].incarnation) for n, raw in said.items() if n in voters}, self._order[i])
+            for i, said in enumerate(self._raw)
+        ]
+
+    def _parts(self) -> dict[str, list[int]]:
+        """Return which keys to ask which nodes for, so that each key gets its votes."""
+        voters = self._standings.voters(self._known_fences())
+        parts: dict[str, list[int]] = {}
+        for index, owners in enumerate(self._order):
+            lacking = self._votes - sum(node in voters for node in self._raw[index])
+            left = [node for node in owners if node not in self._raw[index] and node not in self._failed]
+            for node in left[:lacking] if lacking > 0 else ():
+                parts.setdefault(node, []).append(index)
+        return parts
+
+    def _take(self, node: str, part: Sequence[int], reply: Any) -> None:
+        if isinstance(reply, TransportError):
+            self._failed[node] = reply
+            return
+        self._fences[node] = reply[0]
+        for index, raw in zip(part, reply[1:], strict=True):
+            self._raw[index][node] = raw
+
+    def _strangers(self) -> set[str]:
+        """Forget, and return, the nodes whose replies do not count before they are registered."""
+        strangers = {node for node, raw in self._fences.items() if self._standings.fence(node, raw) is None}
+        for node in strangers:
+            del self._fences[node]
+            for said in self._raw:
+                said.pop(node, None)
+        return strangers
+
+    def _known_fences(self) -> dict[str, Fence]:
+        found = {node: self._standings.fence(node, raw) for node, raw in self._fences.items()}
+        return {node: fence for node, fence in found.items() if fence is not None}
