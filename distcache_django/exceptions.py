@@ -9,6 +9,7 @@ from __future__ import annotations
 from collections.abc import Sequence
 
 __all__ = [
+    "FAILURES",
     "CodecError",
     "DistcacheError",
     "InDoubt",
@@ -84,6 +85,10 @@ class QuorumNotReached(Unavailable):
 
 class InDoubt(Unavailable):
     """Report a change that may have happened, or may still happen, at most once."""
+
+
+#: How an operation fails for its nodes: one that it needs, or too many of several.
+FAILURES = (TransportError, Unavailable)
 
 
 class CodecError(DistcacheError):

@@ -13,7 +13,7 @@ from django.core.cache.backends.base import DEFAULT_TIMEOUT
 from distcache_django.backends.operations import Operations
 from distcache_django.core.effects import Ask, Op
 from distcache_django.core.requests import Deadline, Expire, Persist, Request, Scan, TimeToLive
-from distcache_django.exceptions import TransportError
+from distcache_django.exceptions import FAILURES
 
 __all__ = ["Extras"]
 
@@ -31,7 +31,7 @@ class Extras:
         full = self._operations.keys.full(key, version)
         try:
             left: int = yield from self._coordinator.ask_owner(full, TimeToLive(full))
-        except TransportError as error:
+        except FAILURES as error:
             return self._policy.degrade("ttl", error, 0)
         return None if left == -1 else max(0, left)
 
@@ -45,7 +45,7 @@ class Extras:
         full = self._operations.keys.full(key, version)
         try:
             had_expiry, _ = yield from self._coordinator.ask_owner(full, Persist(full))
-        except TransportError as error:
+        except FAILURES as error:
             return self._policy.degrade("persist", error, False)
         return bool(had_expiry)
 
@@ -72,7 +72,7 @@ class Extras:
     def _expiry(self, full: str, request: Request) -> Op[bool]:
         try:
             return bool((yield from self._coordinator.ask_owner(full, request)))
-        except TransportError as error:
+        except FAILURES as error:
             return self._policy.degrade("expire", error, False)
 
     def keys(self, search: str, version: Any = None) -> Op[list[str]]:
@@ -97,7 +97,7 @@ class Extras:
         pattern = self._operations.keys.pattern(search, version)
         try:
             cursor, found = yield Ask(node, Scan(cursor, pattern, itersize))
-        except TransportError as error:
+        except FAILURES as error:
             return self._policy.degrade("iter_keys", error, (0, []))
         return cursor, [self._operations.keys.reverse(full) for full in found]
 

@@ -13,10 +13,10 @@ from collections.abc import Callable
 from types import TracebackType
 from typing import Any, Self
 
-from distcache_django.core.coordinator import Coordinator
 from distcache_django.core.effects import Op, Pause
+from distcache_django.core.replicated import AnyCoordinator
 from distcache_django.core.requests import Acquire, Fetch, Prolong, Release, Request
-from distcache_django.exceptions import LockNotOwned, TransportError
+from distcache_django.exceptions import FAILURES, LockNotOwned
 from distcache_django.runtime.policy import unavailable
 
 __all__ = ["AsyncLock", "Lock"]
@@ -25,7 +25,7 @@ __all__ = ["AsyncLock", "Lock"]
 class _LockOps:
     """Build the Ops of one lock object and hold its state; not for use by two threads at once."""
 
-    def __init__(self, coordinator: Coordinator, key: str, timeout: float | None) -> None:
+    def __init__(self, coordinator: AnyCoordinator, key: str, timeout: float | None) -> None:
         self._coordinator = coordinator
         self.key = key
         self._ttl_ms = None if timeout is None else max(1, int(timeout * 1000))
@@ -75,7 +75,7 @@ class _LockOps:
     def _ask(self, operation: str, request: Request) -> Op[Any]:
         try:
             return (yield from self._coordinator.ask_owner(self.key, request))
-        except TransportError as error:
+        except FAILURES as error:
             raise unavailable(operation, error) from error
 
 
@@ -85,7 +85,7 @@ class _Options:
     def __init__(
         self,
         run: Callable[[Op[Any]], Any],
-        coordinator: Coordinator,
+        coordinator: AnyCoordinator,
         key: str,
         *,
         timeout: float | None,

@@ -15,7 +15,7 @@ from django.core.cache.backends.base import DEFAULT_TIMEOUT, BaseCache
 from distcache_django.backends.keys import KeySpace
 from distcache_django.core.effects import Load, Op
 from distcache_django.core.requests import Exists, Expire, Increase, Inspect, Persist
-from distcache_django.exceptions import CodecError, InvalidDistcacheConfig, TransportError
+from distcache_django.exceptions import FAILURES, CodecError, InvalidDistcacheConfig
 from distcache_django.runtime import CacheRuntime
 from distcache_django.runtime.policy import unavailable
 
@@ -66,7 +66,7 @@ class Operations:
         full = self._full(key, version)
         try:
             raw = yield from self._fetch(full)
-        except TransportError as error:
+        except FAILURES as error:
             return self.policy.degrade("get", error, default)
         if raw is None:
             return default
@@ -98,7 +98,7 @@ class Operations:
                 return (yield from self.coordinator.store_if(full, raw, ttl_ms, condition))
             yield from self.coordinator.store(full, raw, ttl_ms)
             return True
-        except TransportError as error:
+        except FAILURES as error:
             return self.policy.degrade("set", error, False)
 
     def add(self, key: Any, value: Any, timeout: Any = DEFAULT_TIMEOUT, version: Any = None) -> Op[bool]:
@@ -110,7 +110,7 @@ class Operations:
             if ttl_ms == 0:
                 return (yield from self._store_nothing(full, "NX"))
             return (yield from self.coordinator.store_if(full, raw, ttl_ms, "NX"))
-        except TransportError as error:
+        except FAILURES as error:
             answer = self.policy.degrade("add", error, False)
             # Callers such as Django's sessions try another key, which may be on a node that is well.
             if self._all_down():
@@ -128,14 +128,14 @@ class Operations:
         """Delete a key; return whether it was there."""
         try:
             return (yield from self.coordinator.remove(self._full(key, version)))
-        except TransportError as error:
+        except FAILURES as error:
             return self.policy.degrade("delete", error, False)
 
     def has_key(self, key: Any, version: Any = None) -> Op[bool]:
         """Tell whether a key is there."""
         try:
             return (yield from self.coordinator.exists(self._full(key, version)))
-        except TransportError as error:
+        except FAILURES as error:
             return self.policy.degrade("has_key", error, False)
 
     def touch(self, key: Any, timeout: Any = DEFAULT_TIMEOUT, version: Any = None) -> Op[bool]:
@@ -147,7 +147,7 @@ class Operations:
                 _, there = yield from self.coordinator.ask_owner(full, Persist(full))
                 return bool(there)
             return bool((yield from self.coordinator.ask_owner(full, Expire(full, ttl_ms))))
-        except TransportError as error:
+        except FAILURES as error:
             return self.policy.degrade("touch", error, False)
 
     def incr(self, key: Any, delta: int = 1, version: Any = None) -> Op[int]:
@@ -155,7 +155,7 @@ class Operations:
         full = self._full(key, version)
         try:
             value: int | None = yield from self.coordinator.ask_owner(full, Increase(full, delta))
-        except TransportError as error:
+        except FAILURES as error:
             raise unavailable("incr", error) from error
         if value is None:
             raise ValueError(f"Key {key!r} not found")
@@ -202,11 +202,10 @@ class Operations:
             yield from self._remove_named(names, self.keys.full_many(names, version), "delete_many")
 
     def _remove_named(self, names: list[Any], fulls: list[str], operation: str) -> Op[list[Any]]:
-        failures = yield from self.coordinator.remove_many(fulls)
+        left, failures = yield from self.coordinator.remove_many(fulls)
         for failure in failures:
             self.policy.degrade(operation, failure, None)
-        away = {failure.node for failure in failures}
-        return [n for n, f in zip(names, fulls, strict=True) if self.coordinator.owner(f) in away] if away else []
+        return [names[index] for index in left]
 
     def get_or_set(self, key: Any, default: Any, timeout: Any = DEFAULT_TIMEOUT, version: Any = None) -> Op[Any]:
         """Read a value, storing a default where there is none."""
@@ -226,7 +225,7 @@ class Operations:
             return
         try:
             yield from self.coordinator.store_if(full, self._encode(value), ttl_ms, "NX")
-        except TransportError as error:
+        except FAILURES as error:
             self.policy.degrade("get_or_set", error, None)
 
     def incr_version(self, key: Any, delta: int = 1, version: Any = None) -> Op[int]:
@@ -240,7 +239,7 @@ class Operations:
                 raise ValueError(f"Key {key!r} not found")
             yield from self.coordinator.store(new, raw, None if ttl_ms < 0 else max(1, ttl_ms))
             yield from self.coordinator.remove(old)
-        except TransportError as error:
+        except FAILURES as error:
             raise unavailable("incr_version", error) from error
         return int(version + delta)
 

@@ -50,6 +50,10 @@ class CacheSettings:
     serializer: str | None
     compressor: str | None
     pickle_protocol: int
+    #: Votes that a read needs, and owners that have to have stored a write.
+    read_votes: int
+    write_owners: int
+    max_clock_drift: float
 
     @property
     def cluster_key(self) -> tuple[object, ...]:
@@ -103,11 +107,19 @@ def _settings(
         serializer=options["SERIALIZER"],
         compressor=options["COMPRESSOR"],
         pickle_protocol=options["PICKLE_VERSION"],
+        read_votes=_nodes_of(options["READ_CONSISTENCY"], topology.replication_factor),
+        write_owners=_nodes_of(options["WRITE_CONSISTENCY"], topology.replication_factor),
+        max_clock_drift=options["MAX_CLOCK_DRIFT"],
     )
 
 
+def _nodes_of(level: str, replication_factor: int) -> int:
+    """Return the number of nodes that a consistency level stands for."""
+    return {"one": 1, "quorum": replication_factor // 2 + 1, "all": replication_factor}[level]
+
+
 def _check_combinations(options: Mapping[str, Any], given: Mapping[str, Any], problems: Problems) -> None:
-    for name, only in (("REPLICATION_FACTOR", 1), ("CONFLICT_RESOLUTION", "lww"), ("NEAR_CACHE", None)):
+    for name, only in (("CONFLICT_RESOLUTION", "lww"), ("NEAR_CACHE", None)):
         if options[name] != only:
             problems.add("E007", f"OPTIONS[{name!r}]: this version knows only {only!r}.", f"Set it to {only!r}.")
     if options["IGNORE_EXCEPTIONS"] is not None and "ON_UNAVAILABLE" in given:
@@ -202,6 +214,7 @@ def _topology(
     try:
         return Topology.build(
             specs,
+            replication_factor=options["REPLICATION_FACTOR"],
             virtual_nodes=options["VIRTUAL_NODES"],
             ranges=options["RANGES"] or None,
             range_lead=lead or "",

@@ -17,11 +17,11 @@ from hashlib import sha256
 from typing import Any, Final, Generic, NamedTuple, TypeVar
 
 from distcache_django.core.drafts import Draft
-from distcache_django.core.effects import Ask, Gather, Op, Pause
+from distcache_django.core.effects import Ask, Op, Pause
 from distcache_django.core.record import COUNTER, NO_TOUCH, Counter, Field, Folded, Record, Stamp, merged, parse
 from distcache_django.core.replicas import Replicas
 from distcache_django.core.requests import STRANGE, Prepare, WireValue
-from distcache_django.exceptions import InDoubt, QuorumNotReached, TransportError, Unavailable
+from distcache_django.exceptions import InDoubt, QuorumNotReached, Unavailable
 
 __all__ = ["Agreement", "Decision", "folded"]
 
@@ -122,16 +122,15 @@ class Agreement:
         found: dict[str, bytes | None] = {}
         failed: dict[str, str] = {}
         strangers = set()
-        for ask, reply in zip(asks, (yield Gather(asks, _PREPARING)), strict=True):
-            outcome = reply if isinstance(reply, TransportError) else replicas.heard(ask.node, reply)
+        for node, outcome in (yield from replicas.ask(asks, _PREPARING)).items():
             status, told = outcome if isinstance(outcome, tuple) else (None, None)
             if status == _PROMISED:
-                found[ask.node] = told
+                found[node] = told
             elif status == _OLDER:
-                replicas.stamps.observe(told)
+                replicas.observe(told)
             elif outcome is STRANGE:
-                strangers.add(ask.node)
-            failed[ask.node] = str(outcome)
+                strangers.add(node)
+            failed[node] = str(outcome)
         yield from replicas.enlist(strangers)
         voting = {node: raw for node, raw in found.items() if node not in standings.unfit}
         talk.received, talk.failed = len(voting), {node: why for node, why in failed.items() if node not in voting}
@@ -148,28 +147,40 @@ class Agreement:
         talk.received, talk.failed = len(draft.stored - replicas.standings.unfit), draft.failed
         talk.doubt = talk.doubt or draft.doubt or bool(draft.stored)
         if draft.newer:
-            replicas.stamps.observe(draft.newer)
+            replicas.observe(draft.newer)
         return talk.received >= talk.majority and draft.acknowledged >= replicas.write
 
     # ------------------------------------------------------------------ what is agreed on
 
     def add(self, operation: str, key: str, value: WireValue, ttl_ms: int | None) -> Op[bool]:
         """Store a value unless there is one; return whether it was stored."""
-        draft = self._replicas.draft(key, value, ttl_ms)
+        replicas = self._replicas
 
         def decide(top: Record | None) -> Decision[bool]:
-            there = top is not None and top.is_live(self._replicas.now_ms())
-            return Decision(False) if there else Decision(True, draft.record)
+            there = top is not None and top.is_live(replicas.now_ms())
+            return Decision(False) if there else Decision(True, replicas.draft(key, value, ttl_ms).record)
 
         return (yield from self.settle(operation, key, decide))
 
     def replace(self, operation: str, key: str, value: WireValue, ttl_ms: int | None) -> Op[bool]:
         """Store a value if there is one; return whether it was stored."""
-        draft = self._replicas.draft(key, value, ttl_ms)
+        replicas = self._replicas
 
         def decide(top: Record | None) -> Decision[bool]:
-            there = top is not None and top.is_live(self._replicas.now_ms())
-            return Decision(True, draft.record) if there else Decision(False)
+            there = top is not None and top.is_live(replicas.now_ms())
+            return Decision(True, replicas.draft(key, value, ttl_ms).record) if there else Decision(False)
+
+        return (yield from self.settle(operation, key, decide))
+
+    def prolong(self, operation: str, key: str, expires_at: int) -> Op[Record | None]:
+        """Store what is there once more with another end; return what it was before."""
+        until = round(self._replicas.now_ms()) + self._replicas.limits.grace_ms
+
+        def decide(top: Record | None) -> Decision[Record | None]:
+            if top is None or not top.is_live(self._replicas.now_ms()):
+                return Decision(None)
+            new = folded(top, until, self._replicas.now_ms()) if top.kind == COUNTER else top
+            return Decision(top, new._replace(expires_at=expires_at))
 
         return (yield from self.settle(operation, key, decide))
 

@@ -127,3 +127,9 @@ class Stamps:
         seen = int.from_bytes(stamp[:_TIME_SIZE], "big")
         with self._lock:
             self._last = max(self._last, seen)
+
+    def renew(self, actor: bytes) -> None:
+        """Begin anew as another actor: nodes have found this clock ahead of theirs, and refused what it stamped."""
+        with self._lock:
+            self.actor = actor
+            self._last = 0

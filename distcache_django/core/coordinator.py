@@ -11,7 +11,7 @@ counting, locks) are never redirected: two processes may differ in what they thi
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from typing import Any
 
 from distcache_django.core.effects import Ask, Gather, Op, Owe, Pause
@@ -30,7 +30,7 @@ from distcache_django.core.requests import (
 from distcache_django.core.topology import Topology
 from distcache_django.exceptions import NodeRefused, NodeUnreachable, TransportError
 
-__all__ = ["REDIRECTED_TTL_MS", "Coordinator"]
+__all__ = ["REDIRECTED_TTL_MS", "Coordinator", "Pieces", "scan_nodes"]
 
 #: The longest life of a value that is kept by a node other than its owner.
 REDIRECTED_TTL_MS = 10_000
@@ -140,8 +140,8 @@ class Coordinator:
                 yield from _drop_refused(failure.node, [keys[i] for i in left if self.owner(keys[i]) == failure.node])
         return left, failures
 
-    def remove_many(self, keys: Sequence[str]) -> Op[Failures]:
-        """Delete keys, one round trip per node, all at once; only owners can acknowledge."""
+    def remove_many(self, keys: Sequence[str]) -> Op[tuple[list[int], Failures]]:
+        """Delete keys, one round trip per node, all at once; return the indices of those not acknowledged by owners."""
 
         def request(part: Sequence[int]) -> Request:
             return Remove([keys[i] for i in part])
@@ -153,12 +153,12 @@ class Coordinator:
             moved, _ = self._next_homes(keys, parts, failures)
             _, again = yield from _gather_parts(moved, request)
             yield from self._end_copies(keys, moved, failures, again)
-        return failures
+        return [index for failure in failures for index in parts[failure.node]], failures
 
     def scan(self, pattern: str) -> Op[tuple[list[str], Failures]]:
         """List all keys that match a glob pattern; many round trips, all nodes at once."""
         found: list[str] = []
-        failures = yield from self._scan_parts(pattern, lambda node, keys: found.extend(keys))
+        failures = yield from scan_nodes(self.topology.ring.nodes, pattern, lambda _, keys: found.extend(keys))
         return found, failures
 
     def remove_matching(self, pattern: str, count: int = _SCAN_COUNT) -> Op[tuple[int, Failures]]:
@@ -167,12 +167,12 @@ class Coordinator:
         Many round trips, all nodes at once. A node that fails on the way owes the whole pattern.
         """
         parts: dict[str, list[str]] = {}
-        failures = yield from self._scan_parts(
-            pattern, lambda node, keys: parts.setdefault(node, []).extend(keys), count
+        failures = yield from scan_nodes(
+            self.topology.ring.nodes, pattern, lambda node, keys: parts.setdefault(node, []).extend(keys), count
         )
         removed = 0
         while asks := [Ask(node, Remove(keys[:count])) for node, keys in parts.items() if keys]:
-            yield Pause(0)  # each step has a deadline of its own, and lets other tasks in
+            yield Pause(0)
             for ask, outcome in zip(asks, (yield Gather(asks)), strict=True):
                 parts[ask.node] = parts[ask.node][count:]
                 if isinstance(outcome, TransportError):
@@ -258,23 +258,25 @@ class Coordinator:
             and self._may_redirect(failure.node)
         )
 
-    def _scan_parts(
-        self, pattern: str, put: Callable[[str, list[str]], None], count: int = _SCAN_COUNT
-    ) -> Op[Failures]:
-        failures: Failures = []
-        cursors = dict.fromkeys(self.topology.ring.nodes, 0)
-        while cursors:
-            yield Pause(0)
-            asks = [Ask(node, Scan(cursor, pattern, count)) for node, cursor in cursors.items()]
-            for ask, outcome in zip(asks, (yield Gather(asks)), strict=True):
-                if isinstance(outcome, TransportError):
-                    failures.append(outcome)
-                    del cursors[ask.node]
-                    continue
-                cursors[ask.node], keys = outcome
-                put(ask.node, keys)
-            cursors = {node: cursor for node, cursor in cursors.items() if cursor}
-        return failures
+
+def scan_nodes(
+    nodes: Iterable[str], pattern: str, put: Callable[[str, list[str]], None], count: int = _SCAN_COUNT
+) -> Op[Failures]:
+    """List the keys of all nodes that match a glob pattern, a part at a time, into ``put(node, keys)``."""
+    failures: Failures = []
+    cursors = dict.fromkeys(nodes, 0)
+    while cursors:
+        yield Pause(0)  # each step has a deadline of its own, and lets other tasks in
+        asks = [Ask(node, Scan(cursor, pattern, count)) for node, cursor in cursors.items()]
+        for ask, outcome in zip(asks, (yield Gather(asks)), strict=True):
+            if isinstance(outcome, TransportError):
+                failures.append(outcome)
+                del cursors[ask.node]
+                continue
+            cursors[ask.node], keys = outcome
+            put(ask.node, keys)
+        cursors = {node: cursor for node, cursor in cursors.items() if cursor}
+    return failures
 
 
 def _drop_refused(node: str, keys: Sequence[str]) -> Op[None]:

@@ -16,7 +16,7 @@ from contextlib import suppress
 from typing import Any, Final
 
 from distcache_django.core.agreement import Agreement
-from distcache_django.core.effects import Ask, Gather, Op
+from distcache_django.core.effects import Ask, Op
 from distcache_django.core.record import COUNTER, Counter, Folded, Record, Stamp, merged, parse
 from distcache_django.core.replicas import Replicas
 from distcache_django.core.requests import STRANGE, Raise
@@ -191,11 +191,10 @@ class Counting:
             asks.append(Ask(node, Raise(call.key, base, name, *call.wanted, tags, slot, standings.topology, limit)))
         raised = _Raised()
         strangers = set()
-        for ask, reply in zip(asks, (yield Gather(asks, PATIENCE)), strict=True):
-            outcome = reply if isinstance(reply, TransportError) else replicas.heard(ask.node, reply)
+        for node, outcome in (yield from replicas.ask(asks, PATIENCE)).items():
             if outcome is STRANGE:
-                strangers.add(ask.node)
-            self._judge(call, raised, ask.node, outcome)
+                strangers.add(node)
+            self._judge(call, raised, node, outcome)
         yield from replicas.enlist(strangers)
         return raised
 
@@ -237,7 +236,7 @@ class Counting:
         if raised.newer:
             return (yield from self._rebase(call, merged(raised.newer)))
         if raised.promised:
-            self._replicas.stamps.observe(raised.promised)
+            self._replicas.observe(raised.promised)
             yield from self._agreement.fold("incr", call.key)
         elif raised.behind:
             return (yield from self._catch_up(call, raised))

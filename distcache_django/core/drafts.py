@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Callable, Sequence
 from typing import Any, Final
 
-from distcache_django.core.record import Record, Stamp
+from distcache_django.core.record import NO_STAMP, Record, Stamp
 from distcache_django.core.requests import LATE, STRANGE
 from distcache_django.core.slots import slot_of
 from distcache_django.exceptions import TransportError
@@ -20,7 +20,7 @@ _OLDER: Final = b"O"
 class Draft:
     """Be one write on its way: the record as it was last sent, and what became of it."""
 
-    __slots__ = ("doubt", "failed", "key", "make", "newer", "noted", "owners", "record", "slot", "stored")
+    __slots__ = ("doubt", "failed", "is_ahead", "key", "make", "newer", "noted", "owners", "record", "slot", "stored")
 
     def __init__(self, key: str, owners: Sequence[str], make: Callable[[Stamp], Record]) -> None:
         self.key = key
@@ -30,6 +30,8 @@ class Draft:
         self.record = make(b"")
         #: The newest stamp that an owner has in its place.
         self.newer: Stamp = b""
+        #: Whether an owner finds its stamp too far ahead.
+        self.is_ahead = False
         #: Whether it may be at an owner that did not say so.
         self.doubt = False
         #: Owners that have it, and for which others each of them notes that they have not.
@@ -41,7 +43,7 @@ class Draft:
         """Be made again: what older forms of it were stored anywhere is in doubt no more than it was."""
         self.record = self.make(stamp)
         self.doubt = self.doubt or bool(self.stored)
-        self.newer, self.stored, self.noted, self.failed = b"", set(), {}, {}
+        self.newer, self.stored, self.noted, self.failed, self.is_ahead = b"", set(), {}, {}, False
 
     @property
     def missing(self) -> frozenset[str]:
@@ -72,5 +74,6 @@ def judge(draft: Draft, node: str, status: Any, absent: frozenset[str]) -> None:
         draft.noted[node] = absent
         draft.failed.pop(node, None)
     else:
+        draft.is_ahead = draft.is_ahead or status[:1] != _OLDER
         draft.failed[node] = "has something newer" if status[:1] == _OLDER else "finds the stamp ahead of its time"
-        draft.newer = max(draft.newer, status[1:] if status[:1] == _OLDER else draft.record.stamp)
+        draft.newer = max(draft.newer, status[1:] or NO_STAMP)

@@ -89,7 +89,7 @@ class Standings:
             raise ValueError(f"two of the nodes {', '.join(self.nodes)} have the same hash: rename one")
         self._generation = generation
         self.wall = wall
-        self._random = random
+        self.random = random
         self._quarantine_ms = quarantine_ms
         self._known: dict[str, _Standing] = {}
         self._offsets: dict[str, float] = {}
@@ -152,18 +152,19 @@ class Standings:
         for _ in range(2):  # the first request may open the link, to a server that has been restarted since
             # Taken before asking: a link that opens meanwhile may lead to another one again.
             links = {node: self._generation(node) for node in nodes if links.get(node) != self._generation(node)}
-            asks = [Ask(node, Register(self._random(8), self._quarantine_ms, self.topology)) for node in links]
+            asks = [Ask(node, Register(self.random(8), self._quarantine_ms, self.topology)) for node in links]
+            sent = self.wall()
             for ask, reply in zip(asks, (yield Gather(asks)) if asks else (), strict=True):
-                self._note(ask.node, reply, links)
+                self._note(ask.node, reply, links, sent)
 
-    def _note(self, node: str, reply: Any, links: dict[str, int]) -> None:
+    def _note(self, node: str, reply: Any, links: dict[str, int], sent: float) -> None:
         """Keep the answer of a node that was asked to register."""
         self._learn(node, None)
         if isinstance(reply, TransportError):
             links[node] = self._generation(node)
             return
         _, _, raw, now_ms = reply
-        self.heard(node, now_ms)
+        self.heard(node, now_ms, sent)
         fence = Fence.parse(raw)
         if fence is not None and fence.topology == self.topology:
             self._learn(node, _Standing(raw, fence, links[node]))
@@ -179,9 +180,14 @@ class Standings:
 
     # ------------------------------------------------------------------ time
 
-    def heard(self, node: str, now_ms: int) -> None:
-        """Learn a node's time from a reply; it is at least that by now."""
-        self._offsets[node] = now_ms / 1000 - self.wall()
+    def heard(self, node: str, now_ms: int, sent: float) -> None:
+        """Learn a node's time from a reply to a request that left at ``sent``: it was taken between then and now.
+
+        What was known stays where it agrees with that, so that a process that was stopped in between learns nothing
+        wrong.
+        """
+        least, most = now_ms / 1000 - self.wall(), now_ms / 1000 - sent
+        self._offsets[node] = max(least, min(most, self._offsets.get(node, least)))
 
     def not_after(self, node: str, expires: float) -> int:
         """Return ``expires``, Unix seconds of this process, in the node's own milliseconds, or a little earlier."""
@@ -189,4 +195,6 @@ class Standings:
 
     def now(self) -> float:
         """Return Unix time in seconds as most nodes have it: this process's own clock may be off."""
-        return self.wall() + (median(self._offsets.values()) if self._offsets else 0.0)
+        offsets = [*self._offsets.values()]
+        # Of two, one may be far off: this process's own clock decides.
+        return self.wall() + median(offsets if len(offsets) % 2 else [*offsets, 0.0])

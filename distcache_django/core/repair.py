@@ -1,32 +1,44 @@
 """Give nodes what they have missed, until they may vote again.
 
-*Replay*: what owners have noted for a node that was away. The node is sent what a quorum has for each key now, or told
-to drop what it has up to the stamp that it missed, if there is nothing any more. Only nodes that nobody calls behind
-say what there is.
+*Evidence*: ``replication_factor - write + 1`` owners that have kept their memory meet every acknowledged write, so one
+of them has stored the last one of a key. Whether they are called behind does not matter here, because each also tells
+what it has noted: a node that has noted a stamp for others had stored that write. If nobody has anything as new any
+more, then it is over: deleted or ended, and forgotten since. So of all records and all noted stamps the newest is what
+there is: a record, or nothing up to that stamp.
 
-*Recovery*: a node that has lost its memory, or came back with an older one, is sent everything that
-``replication_factor - write + 1`` other voting owners have: together they have every acknowledged write. Writes that
-come meanwhile reach the node itself, or are noted for it. Then what was noted is replayed, and the node votes again,
-if it is of the same incarnation still.
+*Replay*: for each key that owners have noted for a node, the node is sent the record, or told to drop what it has up to
+the stamp. *Recovery*: a node that has lost its memory, or came back with an older one, is sent all there is. Writes
+that come meanwhile reach the node itself, or are noted for it. Then what was noted is replayed, and the node votes
+again, if it is of the same incarnation still.
+
+Where so much was missed that owners have noted slots only, all keys of those slots are compared.
 """
 
 from __future__ import annotations
 
-from collections.abc import Sequence
-from typing import Any, Final
+from collections.abc import Callable, Collection, Iterable, Sequence
+from typing import Any, Final, NamedTuple
 
 from distcache_django.core.effects import Ask, Gather, Op, Pause
 from distcache_django.core.fence import UP
-from distcache_django.core.record import NO_STAMP, Stamp
+from distcache_django.core.record import NO_STAMP, Record, Stamp, merged, parse, stamp_ms
 from distcache_django.core.replicas import Replicas
-from distcache_django.core.requests import Missed, PutItem, Rise, Scan, Settle, Void
-from distcache_django.core.votes import Said
+from distcache_django.core.requests import STRANGE, FetchMany, Missed, Noted, PutItem, Rise, Scan, Settle, Void
+from distcache_django.core.slots import slot_of
+from distcache_django.core.votes import PATIENCE
 from distcache_django.exceptions import TransportError
 
-__all__ = ["Repair"]
+__all__ = ["Evidence", "Repair"]
 
 _BATCH: Final = 200
 _Marks = Sequence[tuple[str, Stamp]]
+
+
+class Evidence(NamedTuple):
+    """Be what there is of a key: a record, or nothing up to a stamp."""
+
+    record: Record | None
+    void: Stamp
 
 
 class Repair:
@@ -35,9 +47,49 @@ class Repair:
     :param is_ours: tells whether a key is one of the cache's.
     """
 
-    def __init__(self, replicas: Replicas, is_ours: Any) -> None:
+    def __init__(self, replicas: Replicas, is_ours: Callable[[str], bool]) -> None:
         self._replicas = replicas
         self._is_ours = is_ours
+        self._needed = replicas.topology.replication_factor - replicas.write + 1
+
+    # ------------------------------------------------------------------ evidence
+
+    def evidence(self, keys: Sequence[str]) -> Op[list[Evidence | None]]:
+        """Return what there is of each key, ``None`` where too few owners can tell; one round trip."""
+        replicas, standings = self._replicas, self._replicas.standings
+        parts: dict[str, list[int]] = {}
+        for index, key in enumerate(keys):
+            for node in replicas.topology.owners(key):
+                parts.setdefault(node, []).append(index)
+        yield from replicas.enlist(standings.unregistered({*parts} - {*replicas.down()}))
+        asks = [
+            Ask(node, Noted([(keys[i], slot_of(keys[i])) for i in part], standings.topology))
+            for node, part in parts.items()
+        ]
+        outcomes = yield from replicas.ask(asks, PATIENCE)
+        yield from replicas.enlist({node for node, outcome in outcomes.items() if outcome is STRANGE})
+        told: list[dict[str, Any]] = [{} for _ in keys]
+        for node, outcome in outcomes.items():
+            if isinstance(outcome, list) and standings.state(node) == UP:
+                for index, entry in zip(parts[node], outcome, strict=True):
+                    told[index][node] = entry
+        return [self._weigh(each) for each in told]
+
+    def _weigh(self, told: dict[str, Any]) -> Evidence | None:
+        """Return what owners' records and notes of a key come to.
+
+        A node of which somebody has noted only that it misses something in this slot is no witness.
+        """
+        standings = self._replicas.standings
+        doubtful = b"".join(slots for _, _, slots in told.values())
+        tags = {doubtful[at : at + 4] for at in range(0, len(doubtful), 4)}
+        witnesses = {node: entry for node, entry in told.items() if standings.tags[node] not in tags}
+        if len(witnesses) < self._needed:
+            return None
+        found = [parse(raw, standings.incarnation(node)) for node, (raw, _, _) in witnesses.items()]
+        newest = merged(record for record in found if record is not None)
+        void = max((stamp for _, stamp, _ in witnesses.values() if stamp), default=NO_STAMP)
+        return Evidence(newest if newest is not None and newest.stamp >= void else None, void)
 
     # ------------------------------------------------------------------ replay
 
@@ -50,42 +102,43 @@ class Repair:
         return is_done
 
     def _replay_from(self, holder: str, node: str) -> Op[bool]:
-        tag = self._replicas.standings.tags[node]
+        topology, tag = self._replicas.standings.topology, self._replicas.standings.tags[node]
         cursor, is_done = 0, True
         while True:
             yield Pause(0)
             try:
-                cursor, marks, _slots = yield Ask(holder, Missed(tag, cursor, _BATCH))
+                cursor, marks, slots = yield Ask(holder, Missed(tag, cursor, _BATCH))
             except TransportError:
                 return False
-            settled = yield from self._deliver(node, marks, holder)
+            settled = yield from self._deliver(node, marks)
             is_done = is_done and len(settled) == len(marks)
-            if settled or not marks:
-                yield Gather([Ask(holder, Settle(tag, settled, (), self._replicas.standings.topology))])
+            yield Gather([Ask(holder, Settle(tag, settled, (), topology))])
             if not cursor:
-                return is_done
+                break
+        numbers = _numbers(slots)
+        if numbers and (yield from self._compare(node, numbers)):
+            yield Gather([Ask(holder, Settle(tag, (), sorted(numbers), topology))])
+            return is_done
+        return is_done and not numbers
 
-    def _deliver(self, node: str, marks: _Marks, holder: str) -> Op[_Marks]:
+    def _deliver(self, node: str, marks: _Marks) -> Op[_Marks]:
         """Bring a node up to date in these keys; return those for which that is done."""
         if not marks:
             return ()
-        replicas = self._replicas
-        votes = replicas.topology.replication_factor - replicas.write + 1
-        answers: list[Said] = yield from replicas.records([key for key, _ in marks], votes)
+        found = yield from self.evidence([key for key, _ in marks])
         puts: list[PutItem] = []
         voids: list[tuple[str, Stamp]] = []
-        about: dict[str, tuple[str, Stamp]] = {}
-        for (key, stamp), said in zip(marks, answers, strict=True):
-            if len(said.records) < votes or node in said.records or holder not in said.records:
+        known: list[tuple[str, Stamp]] = []
+        for (key, stamp), evidence in zip(marks, found, strict=True):
+            if evidence is None:
                 continue
-            newest = said.newest
-            about[key] = (key, stamp)
-            if newest is None or newest.stamp < stamp:
-                voids.append((key, stamp))
+            known.append((key, stamp))
+            if evidence.record is not None:
+                puts.append(self._replicas.item(key, evidence.record))
             else:
-                puts.append(replicas.item(key, newest))
+                voids.append((key, max(stamp, evidence.void)))
         refused = yield from self._send(node, puts, voids)
-        return [mark for key, mark in about.items() if key not in refused]
+        return [mark for mark in known if mark[0] not in refused]
 
     def _send(self, node: str, puts: list[PutItem], voids: _Marks, *, force: bool = False) -> Op[set[str]]:
         """Store and delete at a node; return the keys for which that is not certain."""
@@ -102,8 +155,7 @@ class Repair:
         if voids:
             standings = replicas.standings
             ask = Ask(node, Void(voids, standings.topology, standings.not_after(node, expires)))
-            (reply,) = yield Gather([ask])
-            if isinstance(reply, TransportError) or not isinstance(replicas.heard(node, reply), int):
+            if not isinstance((yield from replicas.ask([ask]))[node], int):
                 refused.update(key for key, _ in voids)
         return refused
 
@@ -111,25 +163,24 @@ class Repair:
 
     def recover(self, node: str) -> Op[bool]:
         """Make a node whole and have it vote; return whether it does. Nothing is changed for one that does already."""
-        standings = self._replicas.standings
-        yield from self._replicas.enlist({node})
+        replicas, standings = self._replicas, self._replicas.standings
+        yield from replicas.enlist({node})
         incarnation = standings.incarnation(node)
         if incarnation is None:
             return False
         if standings.state(node) == UP:
             return True
-        for other in self._replicas.topology.node_names:
+        # What the node had promised is lost: nothing that was asked for before may be on its way any more.
+        yield Pause(replicas.limits.deadline + replicas.limits.drift)
+        for other in replicas.topology.node_names:
             if other != node and not (yield from self._copy(other, node)):
                 return False
         if not (yield from self.replay(node)):
             return False
-        try:
-            reply = yield Ask(node, Rise(incarnation, standings.topology))
-        except TransportError:
-            return False
-        return self._replicas.heard(node, reply) is True
+        outcomes = yield from replicas.ask([Ask(node, Rise(incarnation, standings.topology))])
+        return outcomes[node] is True
 
-    def _copy(self, source: str, node: str) -> Op[bool]:
+    def _copy(self, source: str, node: str, slots: Collection[int] | None = None) -> Op[bool]:
         """Send a node what it shares with another, as a quorum of others has it; return whether all of it arrived."""
         cursor = 0
         while True:
@@ -138,24 +189,64 @@ class Repair:
                 cursor, found = yield Ask(source, Scan(cursor, "*", _BATCH))
             except TransportError:
                 return False
-            keys = [key for key in found if self._is_ours(key) and self._are_owners(key, source, node)]
-            if keys and not (yield from self._copy_keys(keys, node)):
+            keys = [key for key in self._shared(found, source, node) if slots is None or slot_of(key) in slots]
+            if keys and not (yield from self._copy_keys(keys, node, force=slots is None)):
                 return False
             if not cursor:
                 return True
 
-    def _are_owners(self, key: str, *nodes: str) -> bool:
-        owners = self._replicas.topology.owners(key)
-        return all(node in owners for node in nodes)
+    def _shared(self, keys: Iterable[str], *nodes: str) -> Iterable[str]:
+        owners = self._replicas.topology.owners
+        return (key for key in keys if self._is_ours(key) and {*nodes} <= {*owners(key)})
 
-    def _copy_keys(self, keys: Sequence[str], node: str) -> Op[bool]:
-        replicas = self._replicas
-        votes = replicas.topology.replication_factor - replicas.write + 1
-        answers: list[Said] = yield from replicas.records(keys, votes)
-        puts = []
-        for key, said in zip(keys, answers, strict=True):
-            if len(said.records) < votes or node in said.records:
+    def _copy_keys(self, keys: Sequence[str], node: str, *, force: bool) -> Op[bool]:
+        found = yield from self.evidence(keys)
+        if None in found:
+            return False
+        puts = [
+            self._replicas.item(key, evidence.record)
+            for key, evidence in zip(keys, found, strict=True)
+            if evidence is not None and evidence.record is not None
+        ]
+        return not (yield from self._send(node, puts, (), force=force))
+
+    # ------------------------------------------------------------------ slots
+
+    def _compare(self, node: str, slots: Collection[int]) -> Op[bool]:
+        """Make a node equal to the others in some slots; return whether it is."""
+        for other in self._replicas.topology.node_names:
+            if other != node and not (yield from self._copy(other, node, slots)):
                 return False
-            if (newest := said.newest) is not None and newest.stamp > NO_STAMP:
-                puts.append(replicas.item(key, newest))
-        return not (yield from self._send(node, puts, (), force=True))
+        return (yield from self._drop_unknown(node, slots))
+
+    def _drop_unknown(self, node: str, slots: Collection[int]) -> Op[bool]:
+        """Delete what a node has in some slots and no other has any more, unless it is new and still on its way."""
+        replicas = self._replicas
+        limits = replicas.limits
+        cursor = 0
+        while True:
+            yield Pause(0)
+            try:
+                cursor, listed = yield Ask(node, Scan(cursor, "*", _BATCH))
+                keys = [key for key in self._shared(listed, node) if slot_of(key) in slots]
+                raws = yield Ask(node, FetchMany(keys))
+            except TransportError:
+                return False
+            found = yield from self.evidence(keys)
+            if None in found:
+                return False
+            oldest = replicas.now_ms() - limits.grace_ms
+            voids = [
+                (key, own.stamp)
+                for key, raw, evidence in zip(keys, raws, found, strict=True)
+                if evidence and evidence.record is None and (own := parse(raw)) and stamp_ms(own.stamp) < oldest
+            ]
+            if (yield from self._send(node, [], voids)):
+                return False
+            if not cursor:
+                return True
+
+
+def _numbers(slots: bytes | None) -> set[int]:
+    """Return the slots whose bits are set, the highest of a byte first."""
+    return {8 * at + bit for at, byte in enumerate(slots or b"") for bit in range(8) if byte & (0x80 >> bit)}

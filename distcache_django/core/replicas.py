@@ -18,6 +18,7 @@ from __future__ import annotations
 from collections.abc import Callable, Collection, Sequence
 from typing import Any, NamedTuple
 
+from distcache_django.core.clock import ACTOR_SIZE
 from distcache_django.core.drafts import Draft, judge, statuses
 from distcache_django.core.effects import Ask, Gather, Op
 from distcache_django.core.fence import Standings
@@ -30,6 +31,7 @@ from distcache_django.core.record import (
     Record,
     Stamp,
     counter_payload,
+    stamp_ms,
 )
 from distcache_django.core.requests import STRANGE, Put, PutItem, WireValue
 from distcache_django.core.slots import slot_of
@@ -172,7 +174,7 @@ class Replicas:
         """
         draft = self.draft(key, value, ttl_ms)
         yield from self.spread([draft])
-        self._check("set", draft)
+        self.check("set", draft)
 
     def store_many(
         self, keys: Sequence[str], values: Sequence[WireValue], ttl_ms: int | None
@@ -186,7 +188,7 @@ class Replicas:
         record = yield from self.record("delete", key)
         draft = Draft(key, self._owners(key), _tombstone)
         yield from self.spread([draft])
-        self._check("delete", draft)
+        self.check("delete", draft)
         return record is not None
 
     def remove_many(self, keys: Sequence[str]) -> Op[tuple[list[int], list[Unavailable]]]:
@@ -196,9 +198,13 @@ class Replicas:
 
     def draft(self, key: str, value: WireValue, ttl_ms: int | None) -> Draft:
         """Return the write of a value that ends ``ttl_ms`` from now."""
-        expires_at = 0 if ttl_ms is None else round(self.now_ms()) + ttl_ms
         kind, payload = (COUNTER, counter_payload(value)) if isinstance(value, int) else (VALUE, value)
-        return Draft(key, self._owners(key), lambda stamp: Record(kind, stamp, expires_at, payload))
+
+        def make(stamp: Stamp) -> Record:
+            # Not before: the nodes' time may not be known until they are registered.
+            return Record(kind, stamp, 0 if ttl_ms is None else round(self.now_ms()) + ttl_ms, payload)
+
+        return Draft(key, self._owners(key), make)
 
     def _spread_many(self, operation: str, drafts: Sequence[Draft]) -> Op[tuple[list[int], list[Unavailable]]]:
         yield from self.spread(drafts)
@@ -217,7 +223,11 @@ class Replicas:
             pending = [draft for draft in pending if draft.newer]
             if not pending:
                 break
-            self.stamps.observe(max(draft.newer for draft in pending))
+            self.observe(max(draft.newer for draft in pending))
+            if any(
+                draft.is_ahead for draft in pending
+            ):  # this process's clock was: it begins anew with the nodes' time
+                self.stamps.renew(self.standings.random(ACTOR_SIZE))
         unnoted = [draft for draft in drafts if draft.acknowledged < len(draft.stored)]
         if unnoted:
             yield from self.send(unnoted, expires, 1.0, only_stored=True)
@@ -252,20 +262,29 @@ class Replicas:
         for node, items in parts.items():
             limit = self.standings.not_after(node, expires)
             asks.append(Ask(node, Put(items, topology, limit, drift_ms, grace_ms, force)))
-        outcomes: dict[str, Any] = {}
-        for ask, reply in zip(asks, (yield Gather(asks, patience)) if asks else (), strict=True):
-            outcomes[ask.node] = reply if isinstance(reply, TransportError) else self.heard(ask.node, reply)
-        return outcomes
+        return (yield from self.ask(asks, patience))
 
-    def heard(self, node: str, reply: Any) -> Any:
-        """Learn what a script's reply tells about its node, and return its outcome.
+    def ask(self, asks: Sequence[Ask], patience: float = 1.0) -> Op[dict[str, Any]]:
+        """Run a script at each of several nodes; return each one's outcome, which may be a ``TransportError``.
 
         One whose fence does not count yet is STRANGE, whatever it has done: to do it again changes nothing.
         """
-        self.standings.heard(node, reply.now_ms)
+        sent = self.standings.wall()
+        outcomes: dict[str, Any] = {}
+        for ask, reply in zip(asks, (yield Gather(asks, patience)) if asks else (), strict=True):
+            outcomes[ask.node] = reply if isinstance(reply, TransportError) else self._heard(ask.node, reply, sent)
+        return outcomes
+
+    def _heard(self, node: str, reply: Any, sent: float) -> Any:
+        self.standings.heard(node, reply.now_ms, sent)
         if reply.outcome is not STRANGE and self.standings.fence(node, reply.fence) is None:
             return STRANGE
         return reply.outcome
+
+    def observe(self, stamp: Stamp) -> None:
+        """Make all later stamps newer than one that an owner has, unless that is from a clock gone wrong."""
+        if stamp_ms(stamp) <= self.now_ms() + 2 * self.limits.drift_ms:
+            self.stamps.observe(stamp)
 
     def _draft_item(self, draft: Draft, absent: frozenset[str]) -> PutItem:
         return self.item(draft.key, draft.record, self.tags(absent), draft.slot)
@@ -306,7 +325,8 @@ class Replicas:
             operation, required=needed or self.read, received=len(said.records), nodes=away, reason="have no vote now"
         )
 
-    def _check(self, operation: str, draft: Draft) -> None:
+    def check(self, operation: str, draft: Draft) -> None:
+        """Raise what a write comes to that too few owners have acknowledged."""
         if draft.acknowledged < self.write:
             raise self._failure(operation, draft)
 

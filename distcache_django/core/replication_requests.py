@@ -27,6 +27,7 @@ __all__ = [
     "MISSED_BOUND",
     "STRANGE",
     "Missed",
+    "Noted",
     "Prepare",
     "Put",
     "PutItem",
@@ -237,6 +238,20 @@ class Missed(Request):
         self.node_tag = node_tag
         self.cursor = cursor
         self.count = count
+
+
+class Noted(Request):
+    """Read records with what the node knows of them: a list of ``(record or None, stamp, tags)``.
+
+    The stamp is the largest that any node is noted to have missed, empty where none is. The tags are of nodes of which
+    is noted only that they miss something in the key's slot.
+    """
+
+    __slots__ = ("items", "topology")
+
+    def __init__(self, items: Sequence[tuple[str, int]], topology: bytes) -> None:
+        self.items = items
+        self.topology = topology
 
 
 class Settle(Request):

@@ -18,8 +18,10 @@ T = TypeVar("T")
 _LOG_INTERVAL = 10.0
 
 
-def unavailable(operation: str, error: TransportError) -> Unavailable:
-    """Return the exception that tells a caller that ``operation`` failed on its node."""
+def unavailable(operation: str, error: TransportError | Unavailable) -> Unavailable:
+    """Return the exception that tells a caller that ``operation`` failed on its node, or on too many."""
+    if isinstance(error, Unavailable):
+        return error
     kind = InDoubt if error.in_doubt else QuorumNotReached
     return kind(operation, required=1, received=0, nodes=(error.node,), reason=error.reason)
 
@@ -35,13 +37,14 @@ class Policy:
         self._count = count
         self._logged: dict[tuple[str, str], float] = {}
 
-    def degrade(self, operation: str, error: TransportError, answer: T) -> T:
+    def degrade(self, operation: str, error: TransportError | Unavailable, answer: T) -> T:
         """Return ``answer`` in place of the real one, or raise ``Unavailable`` where the site wants that."""
         self._count(f"degraded.{operation}")
         if self._raises:
             raise unavailable(operation, error) from error
-        if self._is_due(operation, error.node):
-            logger.warning("%s degraded: %s", operation, error, extra={"node": error.node, "operation": operation})
+        nodes = ", ".join(error.nodes) if isinstance(error, Unavailable) else error.node
+        if self._is_due(operation, nodes):
+            logger.warning("%s degraded: %s", operation, error, extra={"node": nodes, "operation": operation})
         return answer
 
     def unreadable(self, key: str, error: CodecError) -> None:

@@ -22,8 +22,10 @@ from distcache_django.codec import Codec, Signer
 from distcache_django.conf import CacheSettings, parse
 from distcache_django.conf.plugins import SAFE_SERIALIZERS, compressors_for, serializers_for
 from distcache_django.core.coordinator import Coordinator
+from distcache_django.core.replicated import AnyCoordinator
 from distcache_django.exceptions import InvalidDistcacheConfig
 from distcache_django.runtime.policy import Policy
+from distcache_django.runtime.replication import Replication
 
 __all__ = ["CacheRuntime", "forget_configuration", "runtime_for"]
 
@@ -34,10 +36,13 @@ class CacheRuntime:
 
     settings: CacheSettings
     cluster: Cluster
-    coordinator: Coordinator
+    coordinator: AnyCoordinator
     codec: Codec
     policy: Policy
 
+
+#: For how long the version records of a node prove nothing once it has lost its memory: ``MARK_TIMEOUT``'s default.
+_QUARANTINE_MS = 5000
 
 _lock = threading.Lock()  # guards the two tables
 _runtimes: dict[str, CacheRuntime] = {}
@@ -68,14 +73,17 @@ def _make(location: object, params: Mapping[str, Any]) -> CacheRuntime:
     if cluster is None:
         cluster = _clusters[settings.cluster_key] = _make_cluster(settings)
         _living.add(cluster)
-    if settings.pattern is not None:
+    replicated = settings.topology.replication_factor > 1
+    if settings.pattern is not None and not replicated:  # what a replica has missed, the others have noted
         cluster.board.patterns.add(settings.pattern)
     if settings.redirect:
         settings.topology.ring.preference_lists  # noqa: B018 - made now, so that no failing request pays for it
     return CacheRuntime(
         settings,
         cluster,
-        Coordinator(settings.topology, cluster.may_redirect if settings.redirect else None),
+        Replication(settings, cluster, _QUARANTINE_MS).coordinator
+        if replicated
+        else Coordinator(settings.topology, cluster.may_redirect if settings.redirect else None),
         _make_codec(settings, params.get("OPTIONS", {})),
         Policy(settings.on_unavailable, cluster.count),
     )

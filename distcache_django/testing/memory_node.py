@@ -8,7 +8,7 @@ from typing import Any
 
 from distcache_django.core import requests as r
 from distcache_django.exceptions import NodeRefused, NotAnInteger
-from distcache_django.testing import memory_records
+from distcache_django.testing import memory_records, memory_replicas
 
 __all__ = ["MemoryNode"]
 
@@ -28,7 +28,7 @@ class MemoryNode:
     """Keep one node's records and execute requests on them; ``clock`` returns Unix time in seconds.
 
     ``boots`` counts the processes it has been, of which ``run_id`` names the present one. ``marked`` is when the
-    marks on version records end, by key, in Unix milliseconds.
+    marks on version records end, by key, in Unix milliseconds. ``missed`` holds the hashes that the node has.
     """
 
     def __init__(self, name: str, clock: Callable[[], float]) -> None:
@@ -37,6 +37,7 @@ class MemoryNode:
         self._records: dict[str, _Record] = {}
         self._serial = 0
         self.marked: dict[str, int] = {}
+        self.missed: dict[str, dict[str, bytes]] = {}
         self.boots = 1
 
     @property
@@ -68,11 +69,12 @@ class MemoryNode:
         """Lose everything, as FLUSHALL does."""
         self._records.clear()
         self.marked.clear()
+        self.missed.clear()
 
     def restart(self, memory: MemoryNode | None = None) -> None:
         """Be another process, with what ``memory`` holds: nothing, unless it is given."""
         kept = memory.snapshot() if memory is not None else MemoryNode(self.name, self._clock)
-        self._records, self.marked = kept._records, kept.marked
+        self._records, self.marked, self.missed = kept._records, kept.marked, kept.missed
         self.boots += 1
 
     def snapshot(self) -> MemoryNode:
@@ -82,6 +84,7 @@ class MemoryNode:
             key: _Record(record.serial, record.value, record.expires) for key, record in self._records.items()
         }
         copy.marked, copy.boots, copy._serial = dict(self.marked), self.boots, self._serial
+        copy.missed = {name: dict(marks) for name, marks in self.missed.items()}
         return copy
 
     def is_volatile(self, key: str) -> bool:
@@ -95,7 +98,7 @@ class MemoryNode:
         """
         return _EXECUTE[type(request)](self, request)
 
-    # ------------------------------------------------------------------ what the scripts on version records use
+    # ------------------------------------------------------------------ what the scripts on records use
 
     def now_ms(self) -> int:
         """Return the node's time as Unix milliseconds."""
@@ -119,8 +122,12 @@ class MemoryNode:
             return -2
         return -1 if record.expires is None else round((record.expires - self._clock()) * 1000)
 
-    def expire_in(self, key: str, ttl_ms: int) -> None:
-        """Set the time left of a key."""
+    def amend(self, key: str, value: bytes) -> None:
+        """Give a key that is there another value, and leave its expiry."""
+        self._records[key].value = value
+
+    def expire_in(self, key: str, ttl_ms: int | None) -> None:
+        """Set the time left of a key, ``None`` for ever."""
         self._expire(key, self._at(ttl_ms))
 
     # ------------------------------------------------------------------ requests
@@ -255,6 +262,15 @@ _EXECUTE: Mapping[type[r.Request], Callable[[MemoryNode, Any], Any]] = {
     r.Register: memory_records.register,
     r.Mint: memory_records.mint,
     r.Mark: memory_records.mark,
+    r.Put: memory_replicas.put,
+    r.Prepare: memory_replicas.prepare,
+    r.Raise: memory_replicas.raise_field,
+    r.Touch: memory_replicas.touch,
+    r.Void: memory_replicas.void,
+    r.Missed: memory_replicas.missed,
+    r.Noted: memory_replicas.noted,
+    r.Settle: memory_replicas.settle,
+    r.Rise: memory_replicas.rise,
     r.Bump: memory_records.bump,
     r.Unmark: memory_records.unmark,
     r.Fill: memory_records.fill,

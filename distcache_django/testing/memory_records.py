@@ -12,11 +12,29 @@ if TYPE_CHECKING:
     from distcache_django.core import requests as r
     from distcache_django.testing.memory_node import MemoryNode
 
-__all__ = ["COUNT", "FENCE", "RUN_ID_SIZE", "bump", "fill", "mark", "mint", "register", "unmark"]
+__all__ = [
+    "COUNT",
+    "FENCE",
+    "FORMAT",
+    "NEWBORN",
+    "NO_TOPOLOGY",
+    "RUN_ID_SIZE",
+    "bump",
+    "fence_of",
+    "fill",
+    "mark",
+    "mint",
+    "register",
+    "unmark",
+]
 
 FENCE = "dc:node"
 COUNT = "dc:count"
+FORMAT = b"2"
 RUN_ID_SIZE = 40
+NO_TOPOLOGY = bytes(8)
+NEWBORN = b"n" + NO_TOPOLOGY
+_TOPOLOGY, _BEHIND = 58, 66
 _VERSION = 16
 #: How many records whose writers never came back are settled by one ``Mark``.
 _SWEPT = 8
@@ -36,7 +54,7 @@ class Record(NamedTuple):
 def incarnation(node: MemoryNode) -> bytes | None:
     """Return the node's present incarnation, ``None`` where it has to be registered first."""
     fence = node.text(FENCE)
-    return fence[1:9] if fence is not None and COUNT in node else None
+    return fence[1:9] if fence is not None and fence[:1] == FORMAT and COUNT in node else None
 
 
 def fresh(node: MemoryNode) -> bytes:
@@ -78,20 +96,26 @@ def without(marks: _Marks, token: bytes) -> _Marks:
     return [entry for entry in marks if entry[1] != token]
 
 
-def register(node: MemoryNode, request: r.Register) -> tuple[bytes, int]:
+def register(node: MemoryNode, request: r.Register) -> tuple[bytes, int, bytes, int]:
     """Execute ``register.lua``."""
-    fence = node.text(FENCE)
-    if incarnation(node) is None or fence is None or fence[9:49] != node.run_id:
-        fence = fence_of(request.incarnation, node.run_id, node.now_ms() + request.quarantine_ms)
-        node.put(FENCE, fence)
+    before = node.text(FENCE) or b""
+    fence = before
+    if incarnation(node) is None or fence[9:49] != node.run_id:
+        # Who knows a past has old data, maybe, and still knows who misses what.
+        rest = b"r" + fence[_TOPOLOGY:] if fence[:1] == FORMAT else NEWBORN
+        fence = fence_of(request.incarnation, node.run_id, node.now_ms() + request.quarantine_ms, rest)
         node.put(COUNT, 0)
+    if request.topology and fence[_TOPOLOGY:_BEHIND] == NO_TOPOLOGY:
+        fence = fence[:_TOPOLOGY] + request.topology + fence[_BEHIND:]
+    if fence != before:
+        node.put(FENCE, fence)
     left = int.from_bytes(fence[49:57]) - node.now_ms()
-    return fence[1:9], max(0, min(left, request.quarantine_ms))
+    return fence[1:9], max(0, min(left, request.quarantine_ms)), fence, node.now_ms()
 
 
-def fence_of(taken: bytes, run_id: bytes, quarantined_until: int) -> bytes:
-    """Return the bytes of ``dc:node``."""
-    return b"1" + taken + run_id + quarantined_until.to_bytes(8)
+def fence_of(taken: bytes, run_id: bytes, quarantined_until: int, rest: bytes = NEWBORN) -> bytes:
+    """Return the bytes of ``dc:node``; ``rest`` is its state, its topology, and who is behind."""
+    return FORMAT + taken + run_id + quarantined_until.to_bytes(8) + rest
 
 
 def mint(node: MemoryNode, request: r.Mint) -> tuple[list[bytes | None], bytes | None] | None:

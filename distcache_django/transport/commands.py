@@ -1,50 +1,25 @@
 """Translate node requests to RESP and Lua, and replies back: pure, and shared by both drivers.
 
-``WIRES`` has one ``Wire`` for each request class. A server that lacks a command, or has not loaded a script,
-answers with an error that starts with one of ``Wire.fallback_on``; the driver then sends the fallback.
+``WIRES`` has one ``Wire`` for each request class; those on replicated records are in ``replication_commands``. A server
+that lacks a command, or has not loaded a script, answers with an error that starts with one of ``Wire.fallback_on``;
+the driver then sends the fallback.
 """
 
 from __future__ import annotations
 
-import hashlib
-from collections.abc import Callable, Mapping, Sequence
-from importlib import resources
+from collections.abc import Mapping, Sequence
 from itertools import chain
-from typing import Any, NamedTuple
-
-import hiredis
+from typing import Any
 
 from distcache_django.core import requests
 from distcache_django.exceptions import NodeRefused, NotAnInteger
+from distcache_django.transport.replication_commands import REPLICATION_WIRES
+from distcache_django.transport.wire import ErrorReply, Script, Wire, pack
 
 __all__ = ["NOT_SERVING", "WIRES", "ErrorReply", "Wire", "error_for", "pack", "wires_without"]
 
-#: Pack words into one command; hiredis's own stub knows tuples of one word only.
-pack: Callable[[tuple[Any, ...]], bytes] = hiredis.pack_command
-
 #: First words of errors that say that a node does not serve at all at present, whatever it is asked.
 NOT_SERVING = frozenset({"LOADING", "MASTERDOWN", "CLUSTERDOWN", "BUSY", "NOAUTH"})
-
-
-class ErrorReply(Exception):
-    """Hold an error that a server answered; the parser returns it in place of a value."""
-
-
-class Wire(NamedTuple):
-    """Say how one kind of request travels.
-
-    ``decode`` gets the reply, or with ``replies`` the list of that many of them, which may hold ``ErrorReply``.
-    ``sticky``: a node that once needed the fallback is not offered the first form again.
-    """
-
-    encode: Callable[[Any], bytes]
-    decode: Callable[[Any], Any] | None = None
-    replies: Callable[[Any], int] | None = None
-    fallback: Wire | None = None
-    fallback_on: tuple[str, ...] = ()
-    sticky: bool = False
-    #: One request that may be repeated, one reply: a driver needs no second look.
-    straight: bool = False
 
 
 def error_for(node: str, request: requests.Request, message: str) -> Exception:
@@ -147,36 +122,6 @@ def _decode_scan(reply: Any) -> tuple[int, list[str]]:
     return int(reply[0]), keys
 
 
-class _Script:
-    """Hold the text of one Lua file and its EVALSHA and EVAL forms."""
-
-    def __init__(self, name: str, before: str = "") -> None:
-        self.text = b"".join(_lua(part) for part in (before, name) if part)
-        self.sha = hashlib.sha1(self.text, usedforsecurity=False).hexdigest().encode()
-
-    def wire(
-        self,
-        arguments: Callable[[Any], tuple[bytes | int, ...]],
-        decode: Callable[[Any], Any] | None = None,
-        keys: Callable[[Any], Sequence[str]] = lambda request: (request.key,),
-    ) -> Wire:
-        """Return the wire of requests that have these keys and arguments."""
-
-        def by_sha(request: Any) -> bytes:
-            named = keys(request)
-            return pack((b"EVALSHA", self.sha, len(named), *named, *arguments(request)))
-
-        def by_text(request: Any) -> bytes:
-            named = keys(request)
-            return pack((b"EVAL", self.text, len(named), *named, *arguments(request)))
-
-        return Wire(by_sha, decode, fallback=Wire(by_text, decode), fallback_on=("NOSCRIPT",))
-
-
-def _lua(name: str) -> bytes:
-    return resources.files(__package__).joinpath("lua", f"{name}.lua").read_bytes()
-
-
 def _mint_keys(request: requests.Mint) -> Sequence[str]:
     return request.keys if request.lease is None else [*request.keys, request.lease[0], request.guarded]
 
@@ -199,7 +144,7 @@ def _done(reply: Any) -> bool | None:
     return None if reply is None else True
 
 
-_BUMP = _Script("bump", before="records")
+_BUMP = Script("bump", after=["records"])
 
 
 def _pipelined(_: Any) -> int:
@@ -226,24 +171,23 @@ WIRES: Mapping[type[requests.Request], Wire] = {
         sticky=True,
     ),
     requests.Remove: Wire(lambda r: pack((b"UNLINK", *r.keys)), straight=True),
-    requests.Increase: _Script("increase").wire(lambda r: (r.delta,)),
+    requests.Increase: Script("increase").wire(lambda r: (r.delta,)),
     requests.Expire: Wire(lambda r: pack((b"PEXPIRE", r.key, r.ttl_ms)), bool, straight=True),
     requests.Deadline: Wire(lambda r: pack((b"PEXPIREAT", r.key, r.unix_ms)), bool),
     requests.Persist: Wire(_persist, _decode_persist, replies=_pipelined),
     requests.Scan: Wire(_scan, _decode_scan),
-    requests.Acquire: _Script("acquire").wire(lambda r: (r.nonce, r.ttl_ms or 0), _decode_token),
-    requests.Release: _Script("release").wire(lambda r: (r.nonce,), bool),
-    requests.Prolong: _Script("prolong").wire(lambda r: (r.nonce, r.ttl_ms, int(r.add)), bool),
-    requests.Register: _Script("register", before="records").wire(
-        lambda r: (r.incarnation, r.quarantine_ms), tuple, lambda _: ()
+    requests.Acquire: Script("acquire").wire(lambda r: (r.nonce, r.ttl_ms or 0), _decode_token),
+    requests.Release: Script("release").wire(lambda r: (r.nonce,), bool),
+    requests.Prolong: Script("prolong").wire(lambda r: (r.nonce, r.ttl_ms, int(r.add)), bool),
+    requests.Register: Script("register", after=["records"]).wire(
+        lambda r: (r.incarnation, r.quarantine_ms, r.topology), tuple, lambda _: ()
     ),
-    requests.Mint: _Script("mint", before="records").wire(_mint_arguments, _decode_mint, _mint_keys),
-    requests.Mark: _Script("mark", before="records").wire(lambda r: (r.life_ms, r.token, r.ttl_ms), _done, _several),
+    requests.Mint: Script("mint", after=["records"]).wire(_mint_arguments, _decode_mint, _mint_keys),
+    requests.Mark: Script("mark", after=["records"]).wire(lambda r: (r.life_ms, r.token, r.ttl_ms), _done, _several),
     requests.Bump: _BUMP.wire(lambda r: (r.ttl_ms, r.token, 1), _done, _several),
     requests.Unmark: _BUMP.wire(lambda r: (r.ttl_ms, r.token, 0), _done, _several),
-    requests.Fill: _Script("fill").wire(
-        lambda r: (r.value or b"", r.ttl_ms, r.nonce), bool, lambda r: (r.key, r.lease)
-    ),
+    requests.Fill: Script("fill").wire(lambda r: (r.value or b"", r.ttl_ms, r.nonce), bool, lambda r: (r.key, r.lease)),
+    **REPLICATION_WIRES,
 }
 
 

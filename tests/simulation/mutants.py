@@ -173,7 +173,8 @@ def quarantine_without_voiding(node, request):
 
 @mutant((SCRIPTS, r.Register))
 def voiding_without_quarantine(node, request):
-    return _register(node, request)[0], 0
+    incarnation, _, *rest = _register(node, request)
+    return incarnation, 0, *rest
 
 
 @mutant((records, "_changed"))

@@ -63,11 +63,8 @@ def test_a_request_travels_as_its_command(request_, expected):
 
 
 def test_every_request_class_has_a_wire():
-    classes = {
-        found
-        for found in vars(requests).values()
-        if isinstance(found, type) and issubclass(found, requests.Request) and not found.__name__.startswith("_")
-    }
+    named = [getattr(requests, name) for name in requests.__all__]
+    classes = {found for found in named if isinstance(found, type) and issubclass(found, requests.Request)}
 
     assert classes - {requests.Request} == set(WIRES)
 

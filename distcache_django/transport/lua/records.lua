@@ -1,13 +1,15 @@
 -- What the scripts on version records share; put in front of each of them.
 --
--- dc:node, the fence: '1', incarnation (8 bytes), run_id (40), end of the quarantine (ms, 8 bytes). dc:count: versions made.
+-- dc:node, the fence: '2', incarnation (8 bytes), run_id (40), end of the quarantine (ms, 8), and what replicas.lua says.
+-- dc:count: versions made. Without either, or with a fence of another format, the node has no incarnation.
 -- A record: incarnation (8), count (8): its version. With marks also: 'k' or 'd' (created by a mark: dropped with the last
 -- one), and for each mark its deadline (ms, 8) and token (8). Marked records have no expiry, so that volatile eviction spares
 -- them; dc:marked holds their keys by deadline.
 local time = redis.call('TIME')
 local now = tonumber(time[1]) * 1000 + math.floor(tonumber(time[2]) / 1000)
 local fence = redis.call('GET', 'dc:node')
-local incarnation = fence and redis.call('EXISTS', 'dc:count') == 1 and string.sub(fence, 2, 9)
+local is_known = fence and string.sub(fence, 1, 1) == '2'
+local incarnation = is_known and redis.call('EXISTS', 'dc:count') == 1 and string.sub(fence, 2, 9)
 
 local function fresh()
   return incarnation .. struct.pack('>I8', redis.call('INCR', 'dc:count'))

@@ -1,0 +1,192 @@
+"""What goes wrong: one thing or several, within what P2 promises to survive.
+
+Memory is lost only when every node votes and misses nothing: at most one node's between two repairs. Where all is
+lost at once, the history says so to those who judge it.
+"""
+
+from collections.abc import Callable
+from typing import Any
+
+from tests.replication.process import Process
+from tests.replication.world import Machine, World
+
+Fault = Callable[[Any], None]
+
+
+def machine_of(world: World) -> Machine:
+    return world.machines[world.random.choice(list(world.machines))]
+
+
+def process_of(world: World) -> Process:
+    return world.random.choice([process for process in world.processes if not process.is_dead])
+
+
+# ---------------------------------------------------------------- nodes that are away
+
+
+def pause(history: Any) -> None:
+    """Stop a node; what is sent to it waits in its buffers."""
+    world, machine = history.world, machine_of(history.world)
+    if machine.is_well:
+        world.note("pause of", machine.name)
+        machine.is_paused = True
+        world.at(world.random.choice((0.05, 0.3, 0.6, 1.5)) * (0.5 + world.random.random()), unpause, world, machine)
+
+
+def unpause(world: World, machine: Machine) -> None:
+    if machine.is_paused:
+        world.note("resume of", machine.name)
+        machine.resume()
+
+
+def cut(history: Any) -> None:
+    """Part one process from one node, or some from some."""
+    world = history.world
+    if world.random.random() < 0.6:
+        chosen = [(process_of(world), machine_of(world).name)]
+    else:
+        names = world.random.sample(list(world.machines), world.random.choice((1, 1, 2)))
+        processes = [process for process in world.processes if world.random.random() < 0.6]
+        chosen = [(process, name) for process in processes for name in names]
+    world.note("cut", [f"{process.name}-{name}" for process, name in chosen])
+    world.cuts.update(chosen)
+    world.at(world.random.choice((0.1, 0.4, 1.5)) * (0.5 + world.random.random()), world.mend_cuts, chosen)
+
+
+def mishaps(history: Any) -> None:
+    """Lose, delay and repeat requests for some time."""
+    world = history.world
+    world.loss = world.random.choice((0.03, 0.1, 0.25))
+    world.at(world.random.choice((0.1, 0.5)), calm, world)
+
+
+def calm(world: World) -> None:
+    world.loss = 0.0
+
+
+def slow(history: Any) -> None:
+    """Let messages take long, some of them."""
+    world = history.world
+    before = world.delays
+    world.delays = (*before, *world.random.choice([(0.02,), (0.05, 0.005), (0.15,)]))
+    world.at(world.random.choice((0.2, 0.6)), quicken, world, before)
+
+
+def quicken(world: World, before: tuple[float, ...]) -> None:
+    world.delays = before
+
+
+# ---------------------------------------------------------------- memory
+
+
+def crash(history: Any) -> None:
+    """Kill a node; it comes back with nothing, with all it had, or with what it had saved."""
+    world, machine = history.world, machine_of(history.world)
+    if not world.is_whole():
+        return
+    memory = world.random.choice((None, machine.node.snapshot(), machine.snapshot))
+    world.note("crash of", machine.name, "keeps", "nothing" if memory is None else "what it had")
+    machine.die()
+    world.at(world.random.choice((0.0, 0.02, 0.3, 1.0)) * (0.5 + world.random.random()), restart, world, machine, memory)
+
+
+def restart(world: World, machine: Machine, memory: Any) -> None:
+    if machine.is_dead:
+        world.note("restart of", machine.name)
+        machine.restart(memory)
+
+
+def save(history: Any) -> None:
+    """Write a snapshot, to which a node may go back."""
+    machine = machine_of(history.world)
+    if not machine.is_dead:
+        machine.snapshot = machine.node.snapshot()
+
+
+def flush(history: Any) -> None:
+    world, machine = history.world, machine_of(history.world)
+    if world.is_whole():
+        world.note("FLUSHALL at", machine.name)
+        machine.node.clear()
+
+
+def forget_fence(history: Any) -> None:
+    """Evict what says which incarnation a node is."""
+    world, machine = history.world, machine_of(history.world)
+    if world.is_whole():
+        key = world.random.choice(("dc:node", "dc:count"))
+        world.note("evicted at", machine.name, key)
+        machine.node.discard(key)
+
+
+def evict(history: Any) -> None:
+    """Evict a value at one node, in one history always the same: it is as if it had lost that memory."""
+    world, machine = history.world, history.weak
+    keys = [key for key in machine.node.keys() if not key.startswith("dc:")]
+    if keys and not machine.is_dead:
+        key = world.random.choice(keys)
+        world.note("evicted at", machine.name, key)
+        machine.node.discard(key)
+
+
+def lose_all(history: Any) -> None:
+    """Restart all nodes, empty."""
+    world = history.world
+    world.note("all memory is lost")
+    history.ledger.amnesties.append(world.now)
+    for machine in world.machines.values():
+        machine.die()
+        machine.snapshot = None
+        world.at(world.random.choice((0.0, 0.01, 0.3)) * (0.5 + world.random.random()), restart, world, machine, None)
+
+
+# ---------------------------------------------------------------- processes
+
+
+def stop_process(history: Any) -> None:
+    world, process = history.world, process_of(history.world)
+    process.paused_until = world.now + world.random.choice((0.05, 0.2, 0.5, 1.5)) * (0.5 + world.random.random())
+    world.note(process.name, "is paused until", process.paused_until)
+
+
+def kill_process(history: Any) -> None:
+    process = process_of(history.world)
+    history.world.note(process.name, "is killed")
+    history.replace(process)
+
+
+def set_process_clock(history: Any) -> None:
+    process = process_of(history.world)
+    process.skew = history.world.random.choice((-5.0, 0.0, 5.0))
+    history.world.note(process.name, "has its clock off by", process.skew)
+
+
+def set_node_clock(history: Any) -> None:
+    """Set the clock of one node ahead, in one history always the same: there, keys end too early."""
+    world = history.world
+    history.weak.skew += world.random.choice((1.0, 5.0, 3600.0))
+    world.note(history.weak.name, "has its clock off by", history.weak.skew)
+
+
+#: What goes wrong together, and how often each.
+AWAY: dict[Fault, float] = {pause: 2.0, cut: 2.0, stop_process: 0.5}
+LOSSES: dict[Fault, float] = {crash: 3.0, save: 1.0, flush: 1.0, forget_fence: 0.5}
+WEAK: dict[Fault, float] = {evict: 2.0, set_node_clock: 0.5}
+NOISE: dict[Fault, float] = {mishaps: 1.5, slow: 1.0, set_process_clock: 0.5}
+DEATHS: dict[Fault, float] = {kill_process: 1.0, stop_process: 1.0}
+END: dict[Fault, float] = {lose_all: 0.3}
+
+THEMES: list[dict[Fault, float]] = [
+    {},
+    AWAY,
+    LOSSES,
+    LOSSES | AWAY,
+    WEAK,
+    WEAK | AWAY,
+    NOISE | AWAY,
+    NOISE | LOSSES,
+    DEATHS | AWAY,
+    DEATHS | LOSSES | NOISE,
+    END | AWAY,
+    AWAY | LOSSES | NOISE | DEATHS,
+]
