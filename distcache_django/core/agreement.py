@@ -56,6 +56,12 @@ class _Talk:
         #: Whether something that was proposed may be at an owner, and others may make it last.
         self.doubt = False
 
+    def is_overtaken_by(self, top: Record | None) -> bool:
+        """Return whether a newer record hides what became of what was proposed, and may have lasted for a while."""
+        if top is None or not self.doubt or top.stamp < max(self.proposed):
+            return False
+        return not any(_comes_from(top, stamp) for stamp in self.proposed)
+
     @property
     def failure(self) -> Unavailable:
         """Return the error that says why there was no agreement."""
@@ -80,7 +86,7 @@ class Agreement:
         """
         replicas = self._replicas
         talk = _Talk(operation, key, replicas.topology.owners(key), replicas.expires())
-        yield from replicas.enlist(replicas.standings.unregistered({*talk.owners} - {*replicas.down()}))
+        yield from replicas.acquaint(talk.owners)
         for attempt in range(_ATTEMPTS):
             if attempt:
                 yield Pause(self._uniform(0, min(0.02, 0.001 * 2**attempt)))
@@ -90,7 +96,10 @@ class Agreement:
             promised = yield from self._prepare(talk, ballot)
             if len(promised) < talk.majority:
                 continue
-            decision = _next(merged(filter(None, promised.values())), talk.proposed, decide)
+            top = merged(filter(None, promised.values()))
+            if talk.is_overtaken_by(top):
+                break
+            decision = _next(top, talk.proposed, decide)
             answer: T = decision.answer
             record = self._to_store(talk, decision, promised)
             if record is None:
@@ -106,7 +115,7 @@ class Agreement:
         if decision.record is not None or top is None:
             return decision.record
         holders = sum(record is not None and record.stamp == top.stamp for record in promised.values())
-        if holders >= talk.majority:
+        if holders >= max(talk.majority, self._replicas.write):
             return None
         return _adopted(top, round(self._replicas.now_ms()) + self._replicas.limits.grace_ms)
 

@@ -182,7 +182,7 @@ class Counting:
     def _raise(self, call: _Call, nodes: Collection[str], noted: Collection[str]) -> Op[_Raised]:
         """Send the field's totals to owners, which note for others that these have them not."""
         replicas, standings = self._replicas, self._replicas.standings
-        yield from replicas.enlist(standings.unregistered({*nodes} - {*replicas.down()}))
+        yield from replicas.acquaint(nodes)
         tags, slot = replicas.tags(noted), slot_of(call.key)
         asks = []
         for node in nodes:
@@ -220,7 +220,8 @@ class Counting:
     def _answer(self, call: _Call, raised: _Raised) -> Op[int | None]:
         """Return the value as the first owner that votes has it: gapless while it stays the first."""
         replicas = self._replicas
-        first = next(node for node in replicas.topology.owners(call.key) if node in raised.done)
+        voting = raised.done.keys() - replicas.standings.unfit
+        first = next(node for node in replicas.topology.owners(call.key) if node in voting)
         record = raised.done[first]
         if not record.is_live(replicas.now_ms()):
             self._forget(call)

@@ -16,7 +16,8 @@ before any of its replies counts.
 
 All nodes newborn: nobody has lost anything, because there is nothing, and who sees that raises them all. Should a node
 have lost its memory since, its incarnation is another one, and raising the one that was seen changes nothing. Should
-others have been raised meanwhile, and written to, the node has either taken the writes or is called behind.
+others have been raised meanwhile, and written to, the node has either taken the writes or is called behind. Those that
+are raised keep the incarnations of all: whoever finds one of these still newborn raises it, too.
 """
 
 from __future__ import annotations
@@ -27,7 +28,7 @@ from typing import Any, Final, NamedTuple
 
 from distcache_django.core.effects import Ask, Gather, Op
 from distcache_django.core.record import node_tag
-from distcache_django.core.requests import Register, Rise
+from distcache_django.core.requests import Fetch, Register, Rise
 from distcache_django.exceptions import TransportError
 
 __all__ = ["FENCE", "Fence", "Standings"]
@@ -35,6 +36,7 @@ __all__ = ["FENCE", "Fence", "Standings"]
 FENCE: Final = "dc:node"
 NEWBORN: Final = b"n"
 UP: Final = b"u"
+_FOUNDERS: Final = "dc:founders"
 _FORMAT: Final = b"2"
 _STATE, _TOPOLOGY, _BEHIND = 57, slice(58, 66), 66
 
@@ -139,13 +141,28 @@ class Standings:
         What cannot be reached, or is of another topology, stays unregistered.
         """
         yield from self._register(nodes)
-        if not any(self._is_newborn(node) for node in nodes) or any(k.fence.state == UP for k in self._known.values()):
+        if not any(map(self._is_newborn, nodes)):
             return
         yield from self._register(self.unregistered(self.nodes))
-        if all(map(self._is_newborn, self.nodes)):
-            incarnations = {node: self._known[node].fence.incarnation for node in self.nodes}
-            yield Gather([Ask(node, Rise(incarnations[node], self.topology)) for node in self.nodes])
-            yield from self._register(self.nodes)
+        newborn = [node for node in self.nodes if self._is_newborn(node)]
+        if len(newborn) == len(self.nodes):
+            founders = b"".join(map(self._founder, newborn))
+        else:
+            founders = yield from self._founders()
+            newborn = [node for node in newborn if self._founder(node) in founders]
+        asks = [Ask(node, Rise(self._known[node].fence.incarnation, self.topology, founders)) for node in newborn]
+        if asks:
+            yield Gather(asks)
+            yield from self._register(newborn)
+
+    def _founder(self, node: str) -> bytes:
+        return self.tags[node] + self._known[node].fence.incarnation
+
+    def _founders(self) -> Op[bytes]:
+        """Return whom the nodes that are up were raised together with."""
+        asks = [Ask(node, Fetch(_FOUNDERS)) for node, known in self._known.items() if known.fence.state == UP]
+        replies = (yield Gather(asks)) if asks else ()
+        return max((reply for reply in replies if isinstance(reply, bytes)), key=len, default=b"")
 
     def _register(self, nodes: Collection[str]) -> Op[None]:
         links: dict[str, int] = {}
@@ -196,5 +213,12 @@ class Standings:
     def now(self) -> float:
         """Return Unix time in seconds as most nodes have it: this process's own clock may be off."""
         offsets = [*self._offsets.values()]
+        if len(offsets) < 2:
+            return self.wall()
         # Of two, one may be far off: this process's own clock decides.
         return self.wall() + median(offsets if len(offsets) % 2 else [*offsets, 0.0])
+
+    @property
+    def is_lost(self) -> bool:
+        """Return whether no node's time is known yet."""
+        return not self._offsets

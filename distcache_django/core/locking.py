@@ -32,6 +32,7 @@ class Locking:
 
         It is valid for ``ttl_ms`` from before this began.
         """
+        yield from self._replicas.acquaint(self._replicas.topology.owners(key))
         began = self._replicas.now_ms()
 
         def decide(top: Record | None) -> Decision[int | None]:
@@ -58,6 +59,7 @@ class Locking:
 
     def prolong(self, key: str, nonce: bytes, ttl_ms: int, *, add: bool) -> Op[bool]:
         """Give a lock a new end, or with ``add`` a later one; return whether ``nonce`` holds it."""
+        yield from self._replicas.acquaint(self._replicas.topology.owners(key))
         began = round(self._replicas.now_ms())
 
         def decide(top: Record | None) -> Decision[bool]:

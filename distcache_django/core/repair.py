@@ -61,7 +61,7 @@ class Repair:
         for index, key in enumerate(keys):
             for node in replicas.topology.owners(key):
                 parts.setdefault(node, []).append(index)
-        yield from replicas.enlist(standings.unregistered({*parts} - {*replicas.down()}))
+        yield from replicas.acquaint(parts.keys())
         asks = [
             Ask(node, Noted([(keys[i], slot_of(keys[i])) for i in part], standings.topology))
             for node, part in parts.items()

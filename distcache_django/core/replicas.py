@@ -94,6 +94,11 @@ class Replicas:
             return owners
         return sorted(owners, key=lambda node: (node in avoid[0], node in avoid[1]))
 
+    def acquaint(self, nodes: Collection[str]) -> Op[None]:
+        """Register nodes that are not yet, all of them at first: until then the nodes' time is not known."""
+        wanted = self.topology.node_names if self.standings.is_lost else nodes
+        yield from self.enlist(self.standings.unregistered({*wanted} - {*self.down()}))
+
     def enlist(self, nodes: Collection[str]) -> Op[None]:
         """Register nodes whose replies do not count before."""
         if nodes:
@@ -215,7 +220,7 @@ class Replicas:
         """Send writes to all owners until none of these has anything newer; who is missing is noted by the others."""
         expires = self.expires()
         pending = drafts
-        yield from self.enlist(self.standings.unregistered({n for d in drafts for n in d.owners} - {*self.down()}))
+        yield from self.acquaint({node for draft in drafts for node in draft.owners})
         for _ in range(ROUNDS):
             for draft in pending:
                 draft.renew(self.stamps.next(self.standings.now()))

@@ -86,15 +86,11 @@ class ReplicatedCoordinator:
 
     def scan(self, pattern: str) -> Op[tuple[list[str], _Failures]]:
         """List all live keys that match a glob pattern; many round trips, all nodes at once."""
-        listed: dict[str, None] = {}
-        failures: _Failures = [
-            *(
-                yield from scan_nodes(
-                    self.topology.node_names, pattern, lambda _, keys: listed.update(dict.fromkeys(keys))
-                )
-            )
-        ]
-        keys = list(listed)
+        listed: list[str] = []
+        away = yield from scan_nodes(self.topology.node_names, pattern, lambda _, keys: listed.extend(keys))
+        # What is acknowledged is at as many nodes as a write needs: with fewer away, another has listed it.
+        failures: _Failures = [*away] if len(away) >= self.replicas.write else []
+        keys = list(dict.fromkeys(listed))
         found: list[str] = []
         for start in range(0, len(keys), _BATCH):
             yield Pause(0)  # each step has a deadline of its own, and lets other tasks in
@@ -134,9 +130,11 @@ class ReplicatedCoordinator:
         return raw_value(record), left
 
     def _expire(self, key: str, ttl_ms: int) -> Op[bool]:
+        yield from self.replicas.acquaint(self.topology.owners(key))
         return (yield from self._end_at(key, round(self.replicas.now_ms()) + ttl_ms))
 
     def _end_at(self, key: str, unix_ms: int) -> Op[bool]:
+        yield from self.replicas.acquaint(self.topology.owners(key))
         if unix_ms <= self.replicas.now_ms():
             return (yield from self.remove(key))
         return (yield from self.touch(key, unix_ms)) is not None

@@ -272,10 +272,14 @@ class Settle(Request):
 
 
 class Rise(Request):
-    """Have a node vote from now on if it still is of ``incarnation``: ``bool``."""
+    """Have a node vote from now on if it still is of ``incarnation``: ``bool``.
 
-    __slots__ = ("incarnation", "topology")
+    It keeps ``founders``, if any are named: the tags and incarnations of the nodes that were raised together.
+    """
 
-    def __init__(self, incarnation: bytes, topology: bytes) -> None:
+    __slots__ = ("founders", "incarnation", "topology")
+
+    def __init__(self, incarnation: bytes, topology: bytes, founders: bytes = b"") -> None:
         self.incarnation = incarnation
         self.topology = topology
+        self.founders = founders

@@ -23,6 +23,7 @@ __all__ = ["missed", "noted", "prepare", "put", "raise_field", "rise", "settle",
 _PROMISE = "dc:p:"
 _MISSED = "dc:missed:"
 _SLOTS = "dc:slots:"
+_FOUNDERS = "dc:founders"
 _STATE = slice(57, 58)
 _TOPOLOGY = slice(58, 66)
 _BEHIND = 66
@@ -330,4 +331,6 @@ def rise(node: MemoryNode, request: r.Rise) -> bool:
     if fence[1:9] != request.incarnation:
         return False
     node.put(FENCE, fence[:57] + b"u" + fence[58:])
+    if request.founders:
+        node.put(_FOUNDERS, request.founders)
     return True

@@ -112,6 +112,6 @@ REPLICATION_WIRES: Mapping[type[requests.Request], Wire] = {
     ),
     requests.Settle: Script("settle", after=["replicas"]).wire(_settle, _scripted(int), _none),
     requests.Rise: Script("rise", after=["replicas"]).wire(
-        lambda r: (r.topology, _NEVER, r.incarnation), _scripted(bool), _none
+        lambda r: (r.topology, _NEVER, r.incarnation, r.founders), _scripted(bool), _none
     ),
 }

@@ -132,7 +132,9 @@ class Round:
         world = self.world
         self.task = task
         remaining = self.expires - world.now
-        for index, ask in enumerate(self.asks):
+        # Not in the order of the Op's: it may have it from a set, whose order is not the same in every run.
+        for index in sorted(range(len(self.asks)), key=lambda index: self.asks[index].node):
+            ask = self.asks[index]
             if ask.node in self.process.down:
                 self.take(index, known_down(self.process, ask.node, ask.request))
             elif remaining <= 0:
@@ -147,8 +149,8 @@ class Round:
         if self.process.paused_until > self.world.now:  # what arrived in the meantime is read first
             self.world.at(self.process.paused_until - self.world.now, self.give_up)
             return
-        for index, outcome in enumerate(self.outcomes):
-            if outcome is _WAITING:
+        for index in sorted(range(len(self.asks)), key=lambda index: self.asks[index].node):
+            if self.outcomes[index] is _WAITING:
                 self.fail(index, NodeTimeout(self.asks[index].node, "no answer in time"))
 
     def fail(self, index: int, error: TransportError) -> None:
