@@ -23,7 +23,19 @@ from distcache_django.core.effects import Ask, Gather, Op, Pause
 from distcache_django.core.fence import UP
 from distcache_django.core.record import NO_STAMP, Record, Stamp, merged, parse, stamp_ms
 from distcache_django.core.replicas import Replicas
-from distcache_django.core.requests import STRANGE, FetchMany, Missed, Noted, PutItem, Rise, Scan, Settle, Void
+from distcache_django.core.requests import (
+    STRANGE,
+    FetchMany,
+    Missed,
+    Noted,
+    PutItem,
+    Remove,
+    Rise,
+    Scan,
+    Settle,
+    StoreIf,
+    Void,
+)
 from distcache_django.core.slots import slot_of
 from distcache_django.core.votes import PATIENCE
 from distcache_django.exceptions import TransportError
@@ -31,6 +43,9 @@ from distcache_django.exceptions import TransportError
 __all__ = ["Evidence", "Repair"]
 
 _BATCH: Final = 200
+#: Held at a node by who repairs it. Two at once do no harm, but twice the work.
+_LEASE: Final = "dc:repairing"
+_LEASE_MS: Final = 10_000
 _Marks = Sequence[tuple[str, Stamp]]
 
 
@@ -51,6 +66,29 @@ class Repair:
         self._replicas = replicas
         self._is_ours = is_ours
         self._needed = replicas.topology.replication_factor - replicas.write + 1
+
+    def mend(self, node: str, nonce: bytes) -> Op[str]:
+        """Do what a node needs in order to vote again, unless another does; return how it is then.
+
+        ``up``, or why it has no vote: ``away``, ``recovering``, ``behind``.
+        """
+        replicas, standings = self._replicas, self._replicas.standings
+        yield from replicas.acquaint(replicas.topology.node_names)
+        if node in replicas.down() or standings.unregistered({node}):
+            return "away"
+        is_up = standings.state(node) == UP
+        if is_up and node not in standings.unfit:
+            return "up"
+        state = "behind" if is_up else "recovering"
+        try:
+            is_leased = yield Ask(node, StoreIf(_LEASE, nonce, _LEASE_MS, "NX"))
+            if is_leased and (yield from self.replay(node) if is_up else self.recover(node)):
+                state = "up"
+            if is_leased:
+                yield Ask(node, Remove((_LEASE,)))
+        except TransportError:
+            return "away"
+        return state
 
     # ------------------------------------------------------------------ evidence
 

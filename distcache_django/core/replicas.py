@@ -262,11 +262,11 @@ class Replicas:
         self, parts: dict[str, list[PutItem]], expires: float, patience: float = 1.0, *, force: bool = False
     ) -> Op[dict[str, Any]]:
         """Send records to nodes at once; return each one's statuses, LATE, STRANGE or a ``TransportError``."""
-        topology, drift_ms, grace_ms = self.standings.topology, self.limits.drift_ms, self.limits.grace_ms
+        topology, drift_ms = self.standings.topology, self.limits.drift_ms
         asks = []
         for node, items in parts.items():
             limit = self.standings.not_after(node, expires)
-            asks.append(Ask(node, Put(items, topology, limit, drift_ms, grace_ms, force)))
+            asks.append(Ask(node, Put(items, topology, limit, drift_ms, force=force)))
         return (yield from self.ask(asks, patience))
 
     def ask(self, asks: Sequence[Ask], patience: float = 1.0) -> Op[dict[str, Any]]:

@@ -28,6 +28,7 @@ __all__ = [
     "STRANGE",
     "Missed",
     "Noted",
+    "Noticed",
     "Prepare",
     "Put",
     "PutItem",
@@ -35,7 +36,6 @@ __all__ = [
     "Rise",
     "Scripted",
     "Settle",
-    "Touch",
     "Unchanged",
     "Void",
 ]
@@ -90,7 +90,7 @@ class Put(Request):
     With ``force`` a void record is overwritten whatever its stamp.
     """
 
-    __slots__ = ("drift_ms", "force", "grace_ms", "items", "missed_bound", "not_after_ms", "topology")
+    __slots__ = ("drift_ms", "force", "items", "missed_bound", "not_after_ms", "topology")
 
     def __init__(
         self,
@@ -98,16 +98,14 @@ class Put(Request):
         topology: bytes,
         not_after_ms: int,
         drift_ms: int,
-        grace_ms: int = 0,
-        force: bool = False,
         *,
+        force: bool = False,
         missed_bound: int = MISSED_BOUND,
     ) -> None:
         self.items = items
         self.topology = topology
         self.not_after_ms = not_after_ms
         self.drift_ms = drift_ms
-        self.grace_ms = grace_ms
         self.force = force
         self.missed_bound = missed_bound
 
@@ -177,43 +175,6 @@ class Raise(OneKey):
         self.missed_bound = missed_bound
 
 
-class Touch(OneKey):
-    """Change when the record of ``stamp`` ends, unless it was ``touched`` (8 bytes) later; never its payload.
-
-    ``b"S"``: done or not needed. ``b"O"`` and a stamp: there is a newer record. ``b"B"``: there is an older one, or
-    none; a void one is none. ``ttl_ms`` is how long the node keeps it, ``None`` for ever.
-    """
-
-    __slots__ = (
-        *("absent", "expires_at", "missed_bound", "not_after_ms", "slot", "stamp", "topology", "touched", "ttl_ms"),
-    )
-
-    def __init__(
-        self,
-        key: str,
-        stamp: bytes,
-        touched: bytes,
-        expires_at: int,
-        ttl_ms: int | None,
-        absent: bytes,
-        slot: int,
-        topology: bytes,
-        not_after_ms: int,
-        *,
-        missed_bound: int = MISSED_BOUND,
-    ) -> None:
-        super().__init__(key)
-        self.stamp = stamp
-        self.touched = touched
-        self.expires_at = expires_at
-        self.ttl_ms = ttl_ms
-        self.absent = absent
-        self.slot = slot
-        self.topology = topology
-        self.not_after_ms = not_after_ms
-        self.missed_bound = missed_bound
-
-
 class Void(Request):
     """Delete records, void or not, that are not newer than the stamp given with their key: the number of them."""
 
@@ -225,11 +186,19 @@ class Void(Request):
         self.not_after_ms = not_after_ms
 
 
-class Missed(Request):
-    """List a part of what a node has noted for another: ``(next cursor, [(key, stamp), …], slots or None)``.
+class Noticed(NamedTuple):
+    """Be what is noted of a key that some node misses: the largest stamp, and which note (8 bytes) was the last one."""
 
-    Cursor 0 starts and ends; a key may be listed twice. ``slots`` has a bit for each slot, the highest of a byte
-    first. The reply is no ``Scripted``.
+    key: str
+    stamp: bytes
+    serial: bytes
+
+
+class Missed(Request):
+    """List a part of what a node has noted for another: ``(next cursor, [Noticed, …], {slot: serial})``.
+
+    Cursor 0 starts and ends; a key may be listed twice. Slots come with the first part, and nothing is listed that was
+    noted later. The reply is no ``Scripted``.
     """
 
     __slots__ = ("count", "cursor", "node_tag")
@@ -255,15 +224,17 @@ class Noted(Request):
 
 
 class Settle(Request):
-    """Take back what was noted for a node: keys up to the stamps given with them, and slots.
+    """Take back what was noted for a node, as ``Missed`` has listed it: keys, and slots with their serials.
 
-    The number of keys still noted, -1 where only slots are; with nothing left, the node is not called behind any more.
+    What has been missed once more since stays, whatever its stamp: a counter is raised, and a record touched, under the
+    one that it has. The number of keys still noted, -1 where only slots are; with nothing left, the node is not called
+    behind any more.
     """
 
     __slots__ = ("items", "node_tag", "slots", "topology")
 
     def __init__(
-        self, node_tag: bytes, items: Sequence[tuple[str, bytes]], slots: Sequence[int], topology: bytes
+        self, node_tag: bytes, items: Sequence[Noticed], slots: Sequence[tuple[int, int]], topology: bytes
     ) -> None:
         self.node_tag = node_tag
         self.items = items

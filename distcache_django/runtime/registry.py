@@ -39,6 +39,8 @@ class CacheRuntime:
     coordinator: AnyCoordinator
     codec: Codec
     policy: Policy
+    #: What there is more at ``REPLICATION_FACTOR`` 2 and above.
+    replication: Replication | None
 
 
 #: For how long the version records of a node prove nothing once it has lost its memory: ``MARK_TIMEOUT``'s default.
@@ -73,19 +75,21 @@ def _make(location: object, params: Mapping[str, Any]) -> CacheRuntime:
     if cluster is None:
         cluster = _clusters[settings.cluster_key] = _make_cluster(settings)
         _living.add(cluster)
-    replicated = settings.topology.replication_factor > 1
-    if settings.pattern is not None and not replicated:  # what a replica has missed, the others have noted
+    is_replicated = settings.topology.replication_factor > 1
+    replication = Replication(settings, cluster, _QUARANTINE_MS) if is_replicated else None
+    if settings.pattern is not None and not is_replicated:  # what a replica has missed, the others have noted
         cluster.board.patterns.add(settings.pattern)
     if settings.redirect:
         settings.topology.ring.preference_lists  # noqa: B018 - made now, so that no failing request pays for it
     return CacheRuntime(
         settings,
         cluster,
-        Replication(settings, cluster, _QUARANTINE_MS).coordinator
-        if replicated
+        replication.coordinator
+        if replication
         else Coordinator(settings.topology, cluster.may_redirect if settings.redirect else None),
         _make_codec(settings, params.get("OPTIONS", {})),
         Policy(settings.on_unavailable, cluster.count),
+        replication,
     )
 
 

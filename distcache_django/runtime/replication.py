@@ -4,18 +4,19 @@ from __future__ import annotations
 
 import os
 import random
+import re
 import threading
 import time
 import weakref
 from collections import OrderedDict
-from collections.abc import MutableMapping
-from re import Pattern
+from collections.abc import Callable, MutableMapping
 
 from distcache_django.cluster import Cluster
 from distcache_django.conf import CacheSettings
 from distcache_django.core.agreement import Agreement
 from distcache_django.core.clock import ACTOR_SIZE, Stamps
 from distcache_django.core.counting import Counting, Own
+from distcache_django.core.effects import Op
 from distcache_django.core.fence import Standings
 from distcache_django.core.repair import Repair
 from distcache_django.core.replicas import Limits, Replicas
@@ -71,19 +72,32 @@ class Replication:
         agreement = Agreement(self.replicas, random.uniform)
         counting = Counting(self.replicas, agreement, self._fields, os.urandom)
         self.coordinator = ReplicatedCoordinator(self.replicas, agreement, counting)
+        self._repair = Repair(self.replicas, _matcher(settings.pattern))
         _living.add(self)
 
     def _fields(self) -> MutableMapping[str, Own]:
         return self._owned.fields
 
-    def repair(self, pattern: Pattern[str]) -> Repair:
-        """Return what repairs the nodes for the keys that match."""
-        return Repair(self.replicas, lambda key: pattern.fullmatch(key) is not None)
+    def mend(self, run: Callable[[Op[str]], str]) -> dict[str, str]:
+        """Do what nodes need in order to vote again; return how each is: ``up``, ``behind``, ``recovering``, ``away``.
+
+        May take long after a node has lost its memory: about a second for 10,000 keys.
+        """
+        return {node: run(self._repair.mend(node, os.urandom(8))) for node in self.replicas.topology.node_names}
 
     def forget(self) -> None:
         """Become another actor, as a forked child must: its parent goes on writing as the old one."""
         self.replicas.stamps = _stamps()
         self._owned = _Owned()
+
+
+def _matcher(pattern: str | None) -> Callable[[str], bool]:
+    """Return a function that tells the keys of an alias from others, by its glob; without one, from our own."""
+    if pattern is None:
+        return lambda key: not key.startswith("dc:")
+    parts = re.findall(r"\\.|.", pattern, re.DOTALL)
+    found = re.compile("".join(".*" if part == "*" else re.escape(part[-1]) for part in parts), re.DOTALL)
+    return lambda key: found.fullmatch(key) is not None
 
 
 def _stamps() -> Stamps:

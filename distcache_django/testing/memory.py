@@ -43,7 +43,7 @@ READ_ONLY = "READONLY You can't write against a read only replica."
 _GROWING = (
     *(r.Store, r.StoreIf, r.StoreMany, r.Increase, r.Acquire, r.Release),
     *(r.Register, r.Mint, r.Mark, r.Bump, r.Fill),
-    *(r.Put, r.Prepare, r.Raise, r.Touch, r.Settle, r.Rise),
+    *(r.Put, r.Prepare, r.Raise, r.Settle, r.Rise),
 )
 _WRITING = (*_GROWING, r.Remove, r.Expire, r.Deadline, r.Persist, r.Prolong, r.Void)
 

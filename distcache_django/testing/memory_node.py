@@ -265,7 +265,6 @@ _EXECUTE: Mapping[type[r.Request], Callable[[MemoryNode, Any], Any]] = {
     r.Put: memory_replicas.put,
     r.Prepare: memory_replicas.prepare,
     r.Raise: memory_replicas.raise_field,
-    r.Touch: memory_replicas.touch,
     r.Void: memory_replicas.void,
     r.Missed: memory_replicas.missed,
     r.Noted: memory_replicas.noted,

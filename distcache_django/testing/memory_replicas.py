@@ -1,28 +1,29 @@
 """The scripts on replicated records, executed on a ``MemoryNode`` exactly as ``transport/lua`` has them.
 
 Same names, same keys, same bytes. What is apart from the dict of keys is ``missed``, which stands for the hashes
-``dc:missed:…``. What is no record counts as missing.
+``dc:missed:…`` and ``dc:slots:…``. What is no record counts as missing.
 """
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from functools import wraps
 from typing import TYPE_CHECKING, Any
 from zlib import crc32
 
 from distcache_django.core import requests as r
-from distcache_django.core.record import COUNTER, TAG
+from distcache_django.core.record import COUNTER, STAMP_SIZE as _STAMP_SIZE, TAG
 from distcache_django.testing.memory_records import FENCE, incarnation
 
 if TYPE_CHECKING:
     from distcache_django.testing.memory_node import MemoryNode
 
-__all__ = ["missed", "noted", "prepare", "put", "raise_field", "rise", "settle", "touch", "void"]
+__all__ = ["missed", "noted", "prepare", "put", "raise_field", "rise", "settle", "void"]
 
 _PROMISE = "dc:p:"
 _MISSED = "dc:missed:"
 _SLOTS = "dc:slots:"
+_SERIAL = "dc:serial"
 _FOUNDERS = "dc:founders"
 _STATE = slice(57, 58)
 _TOPOLOGY = slice(58, 66)
@@ -96,38 +97,32 @@ def _note(node: MemoryNode, key: str, stamp: bytes, request: Any, absent: bytes,
 
 
 def _note_one(node: MemoryNode, name: str, key: str, stamp: bytes, bound: int, slot: int) -> None:
-    marks = node.missed.setdefault(_MISSED + name, {})
-    if key in marks or len(marks) < bound:
-        marks[key] = max(stamp, marks.get(key, b""))
+    serial = int(node.text(_SERIAL) or b"0") + 1
+    node.put(_SERIAL, serial)
+    keys = node.missed.get(_MISSED + name, {})
+    if key in keys or len(keys) < bound:
+        noted = max(stamp, keys.get(key, b"")[:_STAMP_SIZE]) + serial.to_bytes(8)
+        node.missed.setdefault(_MISSED + name, {})[key] = noted
     else:
-        _set_bit(node, _SLOTS + name, slot, is_set=True)
-    if not marks:
-        del node.missed[_MISSED + name]
+        node.missed.setdefault(_SLOTS + name, {})[str(slot)] = b"%d" % serial
 
 
 def _behind(fence: bytes) -> list[bytes]:
     return [fence[at : at + 4] for at in range(_BEHIND, len(fence), 4)]
 
 
-def _set_bit(node: MemoryNode, key: str, bit: int, *, is_set: bool) -> None:
-    """Do what SETBIT does, the highest bit of a byte first."""
-    held = bytearray(node.text(key) or b"")
-    held.extend(bytes(max(0, bit // 8 + 1 - len(held))))
-    mask = 0x80 >> bit % 8
-    held[bit // 8] = held[bit // 8] | mask if is_set else held[bit // 8] & ~mask
-    node.put(key, bytes(held))
-
-
-def missed(node: MemoryNode, request: r.Missed) -> tuple[int, list[tuple[str, bytes]], bytes | None]:
-    """Do what HSCAN and GET do: a key that is there all the time is listed, in an order that no change disturbs."""
+def missed(node: MemoryNode, request: r.Missed) -> tuple[int, list[r.Noticed], dict[int, int]]:
+    """Do what HSCAN and HGETALL do: a key that is there all the time is listed, in an order that no change disturbs."""
     name = request.node_tag.hex()
-    places = sorted((crc32(key.encode()) + 1, key) for key in node.missed.get(_MISSED + name, {}))
+    keys = node.missed.get(_MISSED + name, {})
+    places = sorted((crc32(key.encode()) + 1, key) for key in keys)
     left = [place for place in places if place[0] >= request.cursor]
     last = left[: max(1, request.count)][-1:]
     page = [place for place in left if place <= last[0] or place[0] == last[0][0]] if last else []
     cursor = last[0][0] + 1 if len(page) < len(left) else 0
-    marks = node.missed.get(_MISSED + name, {})
-    return cursor, [(key, marks[key]) for _, key in page], node.text(_SLOTS + name)
+    slots = {} if request.cursor else node.missed.get(_SLOTS + name, {})
+    found = [r.Noticed(key, keys[key][:_STAMP_SIZE], keys[key][_STAMP_SIZE:]) for _, key in page]
+    return cursor, found, {int(slot): int(serial) for slot, serial in slots.items()}
 
 
 @_script
@@ -136,24 +131,20 @@ def noted(node: MemoryNode, request: r.Noted) -> list[tuple[bytes | None, bytes,
     behind = _behind(_fence(node))
     found = []
     for key, slot in request.items:
-        stamps = [node.missed.get(_MISSED + tag.hex(), {}).get(key, b"") for tag in behind]
-        tags = [tag for tag in behind if _has_bit(node, _SLOTS + tag.hex(), slot)]
+        stamps = [node.missed.get(_MISSED + tag.hex(), {}).get(key, b"")[:_STAMP_SIZE] for tag in behind]
+        tags = [tag for tag in behind if str(slot) in node.missed.get(_SLOTS + tag.hex(), {})]
         found.append((_record(node, key), max(stamps, default=b""), b"".join(tags)))
     return found
-
-
-def _has_bit(node: MemoryNode, key: str, bit: int) -> bool:
-    """Do what GETBIT does."""
-    held = node.text(key) or b""
-    return bit // 8 < len(held) and bool(held[bit // 8] & (0x80 >> bit % 8))
 
 
 @_script
 def settle(node: MemoryNode, request: r.Settle) -> int:
     """Execute ``settle.lua``."""
     tag = request.node_tag
-    count = _unmark(node, _MISSED + tag.hex(), request)
-    if _clear_slots(node, _SLOTS + tag.hex(), request):
+    keys = {key: stamp + serial for key, stamp, serial in request.items}
+    count = _unnote(node, _MISSED + tag.hex(), keys)
+    slots = {str(slot): b"%d" % serial for slot, serial in request.slots}
+    if _unnote(node, _SLOTS + tag.hex(), slots):
         return count or -1
     fence = _fence(node)
     if count == 0 and tag in _behind(fence):
@@ -161,27 +152,15 @@ def settle(node: MemoryNode, request: r.Settle) -> int:
     return count
 
 
-def _unmark(node: MemoryNode, name: str, request: r.Settle) -> int:
-    """Take marks away and return the number of those that are left."""
-    marks = node.missed.get(name, {})
-    for key, stamp in request.items:
-        if key in marks and marks[key] <= stamp:
-            del marks[key]
-    if not marks:
+def _unnote(node: MemoryNode, name: str, settled: Mapping[str, bytes]) -> int:
+    """Take back what is noted still as it is given here, and return the number of what is left."""
+    noted = node.missed.get(name, {})
+    for field, value in settled.items():
+        if noted.get(field) == value:
+            del noted[field]
+    if not noted:
         node.missed.pop(name, None)
-    return len(marks)
-
-
-def _clear_slots(node: MemoryNode, name: str, request: r.Settle) -> bool:
-    """Return whether any slot is left."""
-    if name not in node:
-        return False
-    for slot in request.slots:
-        _set_bit(node, name, slot, is_set=False)
-    if any(node.text(name) or b""):
-        return True
-    node.discard(name)
-    return False
+    return len(noted)
 
 
 # ---------------------------------------------------------------- records
@@ -294,22 +273,6 @@ def raise_field(node: MemoryNode, request: r.Raise) -> tuple[bytes, bytes | None
     node.amend(request.key, record)
     _note(node, request.key, base, request, request.absent, request.slot)
     return b"S", record
-
-
-@_script
-def touch(node: MemoryNode, request: r.Touch) -> bytes:
-    """Execute ``touch.lua``."""
-    record = _valid(node, request.key)
-    if record is None or record[_STAMP] < request.stamp:
-        return b"B"
-    if record[_STAMP] > request.stamp:
-        return b"O" + record[_STAMP]
-    if request.touched > record[_TOUCHED]:
-        life = request.expires_at.to_bytes(8) + request.touched
-        node.amend(request.key, record[:16] + life + record[32:])
-        node.expire_in(request.key, _kept(request.ttl_ms))
-    _note(node, request.key, request.stamp, request, request.absent, request.slot)
-    return b"S"
 
 
 @_script

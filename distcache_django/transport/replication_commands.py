@@ -5,7 +5,7 @@ Each script begins with ``replicas.lua``, which takes the topology and the last 
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from typing import Any, Final
 
 from distcache_django.core import requests
@@ -28,10 +28,6 @@ def _scripted(outcome: Callable[[Any], Any]) -> Callable[[Any], requests.Scripte
         return requests.Scripted(fence, now_ms, _VERDICTS[verdict] or outcome(rest[0]))
 
     return decode
-
-
-def _as_it_is(outcome: Any) -> Any:
-    return outcome
 
 
 def _ttl(ttl_ms: int | None) -> bytes | int:
@@ -57,34 +53,37 @@ def _raise(request: requests.Raise) -> Words:
     return (*head, request.base, entry, request.absent, request.slot)
 
 
-def _touch(request: requests.Touch) -> Words:
-    head = (request.topology, request.not_after_ms, request.missed_bound)
-    life = request.expires_at.to_bytes(8) + request.touched
-    return (*head, request.stamp, life, _ttl(request.ttl_ms), request.absent, request.slot)
-
-
 def _void(request: requests.Void) -> Words:
     return (request.topology, request.not_after_ms, *(stamp for _, stamp in request.items))
 
 
 def _settle(request: requests.Settle) -> Words:
-    items = [word for item in request.items for word in item]
-    return (request.topology, _NEVER, request.node_tag, len(request.items), *items, *request.slots)  # type: ignore[arg-type]
+    words: list[Any] = []
+    for key, stamp, serial in request.items:
+        words += (key, stamp + serial)
+    for slot in request.slots:
+        words += slot
+    return (request.topology, _NEVER, request.node_tag, len(request.items), *words)
 
 
 def _missed(request: requests.Missed) -> bytes:
     name = request.node_tag.hex()
-    marks = pack((b"HSCAN", f"dc:missed:{name}", request.cursor, b"COUNT", request.count))
-    return marks + pack((b"GET", f"dc:slots:{name}"))
+    keys = pack((b"HSCAN", f"dc:missed:{name}", request.cursor, b"COUNT", request.count))
+    return keys if request.cursor else keys + pack((b"HGETALL", f"dc:slots:{name}"))
 
 
-def _decode_missed(replies: Sequence[Any]) -> tuple[int, list[tuple[str, bytes]], bytes | None]:
+def _decode_missed(replies: Sequence[Any]) -> tuple[int, list[requests.Noticed], dict[int, int]]:
     for reply in replies:
         if reply.__class__ is ErrorReply:
             raise reply
-    (cursor, flat), slots = replies
-    marks = [(key.decode(), stamp) for key, stamp in zip(flat[::2], flat[1::2], strict=True)]
-    return int(cursor), marks, slots
+    (cursor, flat), *rest = replies
+    keys = [requests.Noticed(key.decode(), note[:14], note[14:]) for key, note in _pairs(flat)]
+    slots = _pairs(rest[0]) if rest else ()
+    return int(cursor), keys, {int(slot): int(serial) for slot, serial in slots}
+
+
+def _pairs(flat: Sequence[bytes]) -> Iterable[tuple[bytes, bytes]]:
+    return zip(flat[::2], flat[1::2], strict=True)
 
 
 def _decode_noted(flat: Sequence[bytes]) -> list[tuple[bytes | None, bytes, bytes]]:
@@ -104,9 +103,8 @@ REPLICATION_WIRES: Mapping[type[requests.Request], Wire] = {
     requests.Put: Script("put", after=["replicas", "misses", "counters"]).wire(_put, _scripted(list), _named),
     requests.Prepare: Script("prepare", after=["replicas"]).wire(_prepare, _scripted(tuple)),
     requests.Raise: Script("raise", after=["replicas", "misses", "counters"]).wire(_raise, _scripted(tuple)),
-    requests.Touch: Script("touch", after=["replicas", "misses"]).wire(_touch, _scripted(_as_it_is)),
     requests.Void: Script("void", after=["replicas"]).wire(_void, _scripted(int), _named),
-    requests.Missed: Wire(_missed, _decode_missed, replies=lambda _: 2),
+    requests.Missed: Wire(_missed, _decode_missed, replies=lambda request: 1 if request.cursor else 2),
     requests.Noted: Script("noted", after=["replicas"]).wire(
         lambda r: (r.topology, _NEVER, *(slot for _, slot in r.items)), _scripted(_decode_noted), _named
     ),

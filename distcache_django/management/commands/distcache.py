@@ -21,7 +21,7 @@ from distcache_django.management.console.screen import OK, USAGE, Screen, SubCom
 __all__ = ["Command"]
 
 _PACKAGE = "distcache_django.management.console"
-_OWN = {name: f"{_PACKAGE}.{name}" for name in ("status", "ring", "locate", "doctor")}
+_OWN = {name: f"{_PACKAGE}.{name}" for name in ("status", "ring", "locate", "doctor", "agent")}
 #: Sub-commands that other packages bring: where they are, and what to say of them without importing them.
 _DELEGATED = {
     "benchmark": ("distcache_django.benchmark", "Measure this cache, beside other clients if wanted."),

@@ -11,11 +11,11 @@ local found = {}
 for index, key in ipairs(KEYS) do
   local largest, tags = '', ''
   for _, each in ipairs(behind) do
-    local noted = redis.call('HGET', 'dc:missed:' .. each[2], key)
-    if noted and (largest == '' or newer(noted, largest)) then
+    local noted = string.sub(redis.call('HGET', 'dc:missed:' .. each[2], key) or '', 1, 14)
+    if noted ~= '' and (largest == '' or newer(noted, largest)) then
       largest = noted
     end
-    if redis.call('GETBIT', 'dc:slots:' .. each[2], ARGV[2 + index]) == 1 then
+    if redis.call('HEXISTS', 'dc:slots:' .. each[2], ARGV[2 + index]) == 1 then
       tags = tags .. each[1]
     end
   end
