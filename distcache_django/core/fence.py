@@ -71,7 +71,7 @@ class Standings:
 
     :param topology: 8 bytes that are the same for all who place slots alike.
     :param generation: changes whenever a link to a node opens.
-    :param wall: returns Unix time in seconds.
+    :param wall: returns Unix time in seconds, maybe off by any amount, but by the same at all times.
     """
 
     def __init__(
@@ -113,6 +113,13 @@ class Standings:
         self._learn(node, _Standing(raw, fence, known.generation))
         return fence
 
+    def vouched(self, node: str, raw: bytes | None) -> bytes | None:
+        """Return the tag of a node's valid records if it votes and its fence is the one that is known."""
+        known = self._known.get(node)
+        if known is None or known.raw != raw or node in self.unfit or known.generation != self._generation(node):
+            return None
+        return known.fence.incarnation[:4]
+
     def voters(self, fences: Mapping[str, Fence]) -> set[str]:
         """Return the nodes whose replies count, of those that have replied with these fences."""
         behind = frozenset().union(*(fence.behind for fence in fences.values()))
@@ -144,19 +151,16 @@ class Standings:
         if not any(map(self._is_newborn, nodes)):
             return
         yield from self._register(self.unregistered(self.nodes))
-        newborn = [node for node in self.nodes if self._is_newborn(node)]
-        if len(newborn) == len(self.nodes):
-            founders = b"".join(map(self._founder, newborn))
-        else:
-            founders = yield from self._founders()
-            newborn = [node for node in newborn if self._founder(node) in founders]
-        asks = [Ask(node, Rise(self._known[node].fence.incarnation, self.topology, founders)) for node in newborn]
+        # Now: what is known may change while others are asked.
+        newborn = {node: self._known[node].fence.incarnation for node in self.nodes if self._is_newborn(node)}
+        names = {node: self.tags[node] + incarnation for node, incarnation in newborn.items()}
+        founders = b"".join(names.values()) if len(names) == len(self.nodes) else (yield from self._founders())
+        asks = [
+            Ask(node, Rise(newborn[node], self.topology, founders)) for node, name in names.items() if name in founders
+        ]
         if asks:
             yield Gather(asks)
-            yield from self._register(newborn)
-
-    def _founder(self, node: str) -> bytes:
-        return self.tags[node] + self._known[node].fence.incarnation
+            yield from self._register([ask.node for ask in asks])
 
     def _founders(self) -> Op[bytes]:
         """Return whom the nodes that are up were raised together with."""

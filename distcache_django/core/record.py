@@ -31,6 +31,7 @@ from mmh3 import hash as murmur3_32
 __all__ = [
     "COUNTER",
     "LOCK",
+    "NODE_TAG",
     "NO_STAMP",
     "NO_TOUCH",
     "STAMP_SIZE",
@@ -68,6 +69,8 @@ _FIELD: Final = Struct(">8sQQ")
 _COUNT: Final = Struct(">H")
 _FOLDED: Final = Struct(">8sQQQ")
 _NO_NODE: Final = bytes(4)
+#: Where a record names the incarnation of the node that keeps it: all else is the same on all nodes.
+NODE_TAG: Final = slice(32, 36)
 
 
 class Record(NamedTuple):

@@ -28,6 +28,7 @@ from distcache_django.core.requests import (
     FetchMany,
     Missed,
     Noted,
+    Noticed,
     PutItem,
     Remove,
     Rise,
@@ -46,7 +47,7 @@ _BATCH: Final = 200
 #: Held at a node by who repairs it. Two at once do no harm, but twice the work.
 _LEASE: Final = "dc:repairing"
 _LEASE_MS: Final = 10_000
-_Marks = Sequence[tuple[str, Stamp]]
+_Voids = Sequence[tuple[str, Stamp]]
 
 
 class Evidence(NamedTuple):
@@ -142,43 +143,45 @@ class Repair:
     def _replay_from(self, holder: str, node: str) -> Op[bool]:
         topology, tag = self._replicas.standings.topology, self._replicas.standings.tags[node]
         cursor, is_done = 0, True
+        slots: dict[int, int] = {}
         while True:
             yield Pause(0)
             try:
-                cursor, marks, slots = yield Ask(holder, Missed(tag, cursor, _BATCH))
+                cursor, marks, more = yield Ask(holder, Missed(tag, cursor, _BATCH))
             except TransportError:
                 return False
+            slots |= more
             settled = yield from self._deliver(node, marks)
             is_done = is_done and len(settled) == len(marks)
             yield Gather([Ask(holder, Settle(tag, settled, (), topology))])
             if not cursor:
                 break
-        numbers = _numbers(slots)
-        if numbers and (yield from self._compare(node, numbers)):
-            yield Gather([Ask(holder, Settle(tag, (), sorted(numbers), topology))])
+        if slots and (yield from self._compare(node, slots)):
+            yield Gather([Ask(holder, Settle(tag, (), sorted(slots.items()), topology))])
             return is_done
-        return is_done and not numbers
+        return is_done and not slots
 
-    def _deliver(self, node: str, marks: _Marks) -> Op[_Marks]:
+    def _deliver(self, node: str, marks: Sequence[Noticed]) -> Op[Sequence[Noticed]]:
         """Bring a node up to date in these keys; return those for which that is done."""
         if not marks:
             return ()
-        found = yield from self.evidence([key for key, _ in marks])
+        found = yield from self.evidence([key for key, _, _ in marks])
         puts: list[PutItem] = []
         voids: list[tuple[str, Stamp]] = []
-        known: list[tuple[str, Stamp]] = []
-        for (key, stamp), evidence in zip(marks, found, strict=True):
+        known: list[Noticed] = []
+        for mark, evidence in zip(marks, found, strict=True):
+            key, stamp, _ = mark
             if evidence is None:
                 continue
-            known.append((key, stamp))
+            known.append(mark)
             if evidence.record is not None:
                 puts.append(self._replicas.item(key, evidence.record))
             else:
                 voids.append((key, max(stamp, evidence.void)))
         refused = yield from self._send(node, puts, voids)
-        return [mark for mark in known if mark[0] not in refused]
+        return [mark for mark in known if mark.key not in refused]
 
-    def _send(self, node: str, puts: list[PutItem], voids: _Marks, *, force: bool = False) -> Op[set[str]]:
+    def _send(self, node: str, puts: list[PutItem], voids: _Voids, *, force: bool = False) -> Op[set[str]]:
         """Store and delete at a node; return the keys for which that is not certain."""
         replicas = self._replicas
         expires = replicas.expires()
@@ -283,8 +286,3 @@ class Repair:
                 return False
             if not cursor:
                 return True
-
-
-def _numbers(slots: bytes | None) -> set[int]:
-    """Return the slots whose bits are set, the highest of a byte first."""
-    return {8 * at + bit for at, byte in enumerate(slots or b"") for bit in range(8) if byte & (0x80 >> bit)}

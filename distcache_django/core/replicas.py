@@ -106,31 +106,31 @@ class Replicas:
 
     # ------------------------------------------------------------------ reads
 
-    def records(self, keys: Sequence[str], votes: int | None = None) -> Op[list[Said]]:
-        """Return what voters hold for keys, and give what is newest to those that are behind it.
+    def records(self, keys: Sequence[str]) -> Op[tuple[list[Record | None], list[Said]]]:
+        """Return the live record of each key, and of which keys too few owners have a vote.
 
-        :param votes: how many are needed; where a key's are fewer, ``Said`` has fewer.
+        Voters that are behind what is newest are given it.
         """
-        needed = votes or self.read
-        answers: list[Said] = yield from Reading(self, keys, needed).run()
-        repairs = [
-            (key, said, newest)
-            for key, said in zip(keys, answers, strict=True)
-            if len(said.records) >= needed and (newest := said.newest) and said.behind(newest, self.now_ms())
-        ]
-        if repairs:
-            yield from self._repair(repairs)
-        return answers
+        reading = Reading(self, keys, self.read)
+        newest = yield from reading.straight()
+        failures: list[Said] = []
+        if newest is None:
+            answers = yield from reading.run()
+            failures = [said for said in answers if len(said.records) < self.read]
+            newest = [said.newest if len(said.records) >= self.read else None for said in answers]
+            yield from self._repair(keys, answers, newest)
+        now_ms = self.now_ms()
+        return [record if record is not None and record.is_live(now_ms) else None for record in newest], failures
 
-    def record(self, operation: str, key: str, votes: int | None = None) -> Op[Record | None]:
+    def record(self, operation: str, key: str) -> Op[Record | None]:
         """Return the live record of a key, ``None`` where there is none.
 
         :raises QuorumNotReached: with fewer votes than that takes.
         """
-        (said,) = yield from self.records((key,), votes)
-        self._check_votes(operation, said, votes or self.read)
-        newest = said.newest
-        return newest if newest is not None and newest.is_live(self.now_ms()) else None
+        (record,), failures = yield from self.records((key,))
+        if failures:
+            raise self._too_few(operation, failures[0])
+        return record
 
     def fetch(self, key: str) -> Op[bytes | None]:
         """Read a value as a quorum has it, in one round trip."""
@@ -139,17 +139,9 @@ class Replicas:
 
     def fetch_many(self, keys: Sequence[str]) -> Op[tuple[list[bytes | None], list[Unavailable]]]:
         """Read values, one round trip per node, all at once; one that lacks votes is ``None``, and an error."""
-        answers = yield from self.records(keys)
-        failures: list[Unavailable] = []
-        found: list[bytes | None] = []
-        now_ms = self.now_ms()
-        for said in answers:
-            newest = said.newest
-            if len(said.records) < self.read:
-                failures.append(self._too_few("get_many", said))
-                newest = None
-            found.append(raw_value(newest) if newest is not None and newest.is_live(now_ms) else None)
-        return found, failures
+        records, failures = yield from self.records(keys)
+        found = [None if record is None else raw_value(record) for record in records]
+        return found, [self._too_few("get_many", said) for said in failures]
 
     def exists(self, key: str) -> Op[bool]:
         """Tell whether a key is there, in one round trip."""
@@ -162,13 +154,15 @@ class Replicas:
             return None, -2
         return raw_value(record), max(0, round(record.expires_at - self.now_ms())) if record.expires_at else -1
 
-    def _repair(self, found: Sequence[tuple[str, Said, Record]]) -> Op[None]:
+    def _repair(self, keys: Sequence[str], answers: Sequence[Said], newest: Sequence[Record | None]) -> Op[None]:
         """Send voters that are behind what a quorum has; whether they take it is nobody's business."""
         parts: dict[str, list[PutItem]] = {}
-        for key, said, newest in found:
-            for node in said.behind(newest, self.now_ms()):
-                parts.setdefault(node, []).append(self.item(key, newest))
-        yield from self.put(parts, self.expires())
+        for key, said, record in zip(keys, answers, newest, strict=True):
+            if record is not None:
+                for node in said.behind(record, self.now_ms()):
+                    parts.setdefault(node, []).append(self.item(key, record))
+        if parts:
+            yield from self.put(parts, self.expires())
 
     # ------------------------------------------------------------------ writes
 
@@ -320,14 +314,10 @@ class Replicas:
 
     # ------------------------------------------------------------------ failures
 
-    def _check_votes(self, operation: str, said: Said, needed: int) -> None:
-        if len(said.records) < needed:
-            raise self._too_few(operation, said, needed)
-
-    def _too_few(self, operation: str, said: Said, needed: int | None = None) -> Unavailable:
+    def _too_few(self, operation: str, said: Said) -> Unavailable:
         away = [node for node in said.nodes if node not in said.records]
         return QuorumNotReached(
-            operation, required=needed or self.read, received=len(said.records), nodes=away, reason="have no vote now"
+            operation, required=self.read, received=len(said.records), nodes=away, reason="have no vote now"
         )
 
     def check(self, operation: str, draft: Draft) -> None:

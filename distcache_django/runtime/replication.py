@@ -24,6 +24,9 @@ from distcache_django.core.replicated import ReplicatedCoordinator
 
 __all__ = ["Replication"]
 
+#: A clock that nobody sets, and that goes on while the machine sleeps, if there is one.
+_STEADY = getattr(time, "CLOCK_BOOTTIME", time.CLOCK_MONOTONIC)
+_BEGAN = time.time() - time.clock_gettime(_STEADY)
 #: Counters of which a thread remembers what it has added.
 _MOST_COUNTERS = 1024
 
@@ -55,7 +58,7 @@ class Replication:
             bytes.fromhex(topology.ring.digest)[:8],
             topology.node_names,
             generation=lambda node: cluster.endpoints[node].generation,
-            wall=time.time,
+            wall=_wall,
             random=os.urandom,
             quarantine_ms=quarantine_ms,
         )
@@ -89,6 +92,11 @@ class Replication:
         """Become another actor, as a forked child must: its parent goes on writing as the old one."""
         self.replicas.stamps = _stamps()
         self._owned = _Owned()
+
+
+def _wall() -> float:
+    """Return Unix time as it was when this process began, and has gone on since: it never steps, nor stands still."""
+    return _BEGAN + time.clock_gettime(_STEADY)
 
 
 def _matcher(pattern: str | None) -> Callable[[str], bool]:

@@ -12,7 +12,8 @@ from typing import TYPE_CHECKING, Any
 from zlib import crc32
 
 from distcache_django.core import requests as r
-from distcache_django.core.record import COUNTER, STAMP_SIZE as _STAMP_SIZE, TAG
+from distcache_django.core.record import COUNTER, TAG
+from distcache_django.core.record import STAMP_SIZE as _STAMP_SIZE
 from distcache_django.testing.memory_records import FENCE, incarnation
 
 if TYPE_CHECKING:
