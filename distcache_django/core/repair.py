@@ -66,7 +66,9 @@ class Repair:
     def __init__(self, replicas: Replicas, is_ours: Callable[[str], bool]) -> None:
         self._replicas = replicas
         self._is_ours = is_ours
-        self._needed = replicas.topology.replication_factor - replicas.write + 1
+        copies = replicas.topology.replication_factor
+        # With a `write` of 1, which promises nothing, all other owners have to do.
+        self._needed = min(copies - replicas.write + 1, copies - 1)
 
     def mend(self, node: str, nonce: bytes) -> Op[str]:
         """Do what a node needs in order to vote again, unless another does; return how it is then.
@@ -211,10 +213,13 @@ class Repair:
             return False
         if standings.state(node) == UP:
             return True
+        others = [other for other in replicas.topology.node_names if other != node]
+        if sum(standings.state(other) != UP for other in others) > max(0, replicas.write - 2):
+            return False  # of some keys too few owners can tell, and where there are no keys, nobody would say so
         # What the node had promised is lost: nothing that was asked for before may be on its way any more.
         yield Pause(replicas.limits.deadline + replicas.limits.drift)
-        for other in replicas.topology.node_names:
-            if other != node and not (yield from self._copy(other, node)):
+        for other in others:
+            if not (yield from self._copy(other, node)):
                 return False
         if not (yield from self.replay(node)):
             return False

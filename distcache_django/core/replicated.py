@@ -15,6 +15,7 @@ from typing import Any, Final
 
 from distcache_django.core import requests as r
 from distcache_django.core.agreement import Agreement
+from distcache_django.core.clock import ACTOR_SIZE
 from distcache_django.core.coordinator import Coordinator, Pieces, scan_nodes
 from distcache_django.core.counting import Counting
 from distcache_django.core.drafts import Draft
@@ -72,6 +73,7 @@ class ReplicatedCoordinator:
         record = yield from replicas.record("touch", key)
         if record is None:
             return None
+        replicas.observe(max(record.stamp, record.touched + bytes(ACTOR_SIZE)))  # later than all that were acknowledged
         touched = replicas.stamps.next(replicas.standings.now())[:8]
         changed = record._replace(touched=touched, expires_at=expires_at)
         draft = Draft(key, replicas.topology.owners(key), lambda _: changed)
