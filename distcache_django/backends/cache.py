@@ -9,6 +9,7 @@ from typing import Any, TypeVar
 from django.core.cache.backends.base import DEFAULT_TIMEOUT
 
 from distcache_django.backends.face import SyncCache, _condition
+from distcache_django.backends.keys import Unseen
 from distcache_django.backends.locks import AsyncLock
 from distcache_django.freshness.loading import service_for
 
@@ -158,11 +159,12 @@ class DistributedCache(SyncCache):
 
     async def aiter_keys(self, search: str = "*", version: Any = None, *, itersize: int = 1000) -> AsyncIterator[str]:
         """Be ``iter_keys`` for coroutines."""
+        unseen = Unseen(self.topology)
         for node in self.topology.node_names:
             cursor = 0
             while True:
                 cursor, found = await self._arun(self._extras.page(node, cursor, search, version, itersize))
-                for key in found:
+                for key in unseen(found):
                     yield key
                 if not cursor:
                     break

@@ -11,8 +11,8 @@ from typing import Any
 from django.core.cache.backends.base import DEFAULT_TIMEOUT
 
 from distcache_django.backends.operations import Operations
-from distcache_django.core.effects import Ask, Op
-from distcache_django.core.requests import Deadline, Expire, Persist, Request, Scan, TimeToLive
+from distcache_django.core.effects import Op
+from distcache_django.core.requests import Deadline, Expire, Persist, Request, TimeToLive
 from distcache_django.exceptions import FAILURES
 
 __all__ = ["Extras"]
@@ -95,10 +95,9 @@ class Extras:
     def page(self, node: str, cursor: int, search: str, version: Any, itersize: int) -> Op[tuple[int, list[str]]]:
         """Return one page of a node's keys that match a glob, and where the next begins (0: nowhere)."""
         pattern = self._operations.keys.pattern(search, version)
-        try:
-            cursor, found = yield Ask(node, Scan(cursor, pattern, itersize))
-        except FAILURES as error:
-            return self._policy.degrade("iter_keys", error, (0, []))
+        cursor, found, failures = yield from self._coordinator.page(node, cursor, pattern, itersize)
+        for failure in failures:
+            self._policy.degrade("iter_keys", failure, None)
         return cursor, [self._operations.keys.reverse(full) for full in found]
 
 

@@ -11,6 +11,7 @@ from django.core.cache.backends.base import DEFAULT_TIMEOUT, BaseCache
 
 from distcache_django.backends.client import ClientAccess
 from distcache_django.backends.extras import Extras
+from distcache_django.backends.keys import Unseen
 from distcache_django.backends.locks import Lock
 from distcache_django.backends.operations import Operations
 from distcache_django.core.topology import Topology
@@ -190,12 +191,16 @@ class SyncCache(BaseCache):
         return found
 
     def iter_keys(self, search: str = "*", version: Any = None, *, itersize: int = 1000) -> Iterator[str]:
-        """Yield the keys that match a glob, node by node, a page of about ``itersize`` at a time."""
+        """Yield the keys that match a glob, node by node, a page of about ``itersize`` at a time.
+
+        With several owners per key this remembers the keys it has yielded.
+        """
+        unseen = Unseen(self.topology)
         for node in self.topology.node_names:
             cursor = 0
             while True:
                 cursor, found = self._run(self._extras.page(node, cursor, search, version, itersize))
-                yield from found
+                yield from unseen(found)
                 if not cursor:
                     break
 

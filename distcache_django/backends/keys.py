@@ -15,7 +15,9 @@ from django.core.cache.backends.base import (
     memcache_key_warnings,
 )
 
-__all__ = ["KeySpace", "escape_glob"]
+from distcache_django.core.topology import Topology
+
+__all__ = ["KeySpace", "Unseen", "escape_glob"]
 
 #: Django's rule as one pattern: control characters, the space and DEL.
 _SUSPECT = re.compile(r"[\x00-\x20\x7f]").search
@@ -88,6 +90,21 @@ class KeySpace:
         if self._cache.key_func is default_key_func:
             return full[len(self._cache.key_prefix) + 1 :].split(":", 1)[1]
         return full
+
+
+class Unseen:
+    """Let each of a cache's keys through once, where several nodes list it."""
+
+    def __init__(self, topology: Topology) -> None:
+        self._seen: set[str] | None = set() if topology.replication_factor > 1 else None
+
+    def __call__(self, keys: Sequence[str]) -> Sequence[str]:
+        """Return the keys that were not among those of an earlier call."""
+        if self._seen is None:
+            return keys
+        fresh = [key for key in dict.fromkeys(keys) if key not in self._seen]
+        self._seen.update(fresh)
+        return fresh
 
 
 def _warn(full: str) -> None:

@@ -30,7 +30,7 @@ from distcache_django.core.requests import (
 from distcache_django.core.topology import Topology
 from distcache_django.exceptions import NodeRefused, NodeUnreachable, TransportError
 
-__all__ = ["REDIRECTED_TTL_MS", "Coordinator", "Pieces", "scan_nodes"]
+__all__ = ["REDIRECTED_TTL_MS", "Coordinator", "Pieces", "scan_nodes", "scan_page"]
 
 #: The longest life of a value that is kept by a node other than its owner.
 REDIRECTED_TTL_MS = 10_000
@@ -161,6 +161,10 @@ class Coordinator:
         failures = yield from scan_nodes(self.topology.ring.nodes, pattern, lambda _, keys: found.extend(keys))
         return found, failures
 
+    def page(self, node: str, cursor: int, pattern: str, count: int) -> Op[tuple[int, list[str], Failures]]:
+        """List about ``count`` of a node's keys that match a glob pattern, and where the next begin (0: nowhere)."""
+        return (yield from scan_page(node, cursor, pattern, count))
+
     def remove_matching(self, pattern: str, count: int = _SCAN_COUNT) -> Op[tuple[int, Failures]]:
         """Delete all keys that match a glob pattern, wherever they are, about ``count`` at a time on each node.
 
@@ -277,6 +281,15 @@ def scan_nodes(
             put(ask.node, keys)
         cursors = {node: cursor for node, cursor in cursors.items() if cursor}
     return failures
+
+
+def scan_page(node: str, cursor: int, pattern: str, count: int) -> Op[tuple[int, list[str], Failures]]:
+    """List a part of a node's keys; one that fails has no more."""
+    try:
+        cursor, keys = yield Ask(node, Scan(cursor, pattern, count))
+    except TransportError as error:
+        return 0, [], [error]
+    return cursor, keys, []
 
 
 def _drop_refused(node: str, keys: Sequence[str]) -> Op[None]:

@@ -150,7 +150,8 @@ class Standings:
         yield from self._register(nodes)
         if not any(map(self._is_newborn, nodes)):
             return
-        yield from self._register(self.unregistered(self.nodes))
+        # All others, too: what took this one's memory may have taken theirs since they were asked.
+        yield from self._register({*self.nodes} - {*nodes})
         # Now: what is known may change while others are asked.
         newborn = {node: self._known[node].fence.incarnation for node in self.nodes if self._is_newborn(node)}
         names = {node: self.tags[node] + incarnation for node, incarnation in newborn.items()}

@@ -20,7 +20,7 @@ from collections.abc import Callable, Collection, Iterable, Sequence
 from typing import Any, Final, NamedTuple
 
 from distcache_django.core.effects import Ask, Gather, Op, Pause
-from distcache_django.core.fence import UP
+from distcache_django.core.fence import FENCE, UP
 from distcache_django.core.record import NO_STAMP, Record, Stamp, merged, parse, stamp_ms
 from distcache_django.core.replicas import Replicas
 from distcache_django.core.requests import (
@@ -77,6 +77,7 @@ class Repair:
         """
         replicas, standings = self._replicas, self._replicas.standings
         yield from replicas.acquaint(replicas.topology.node_names)
+        yield from self._hear()
         if node in replicas.down() or standings.unregistered({node}):
             return "away"
         is_up = standings.state(node) == UP
@@ -92,6 +93,16 @@ class Repair:
         except TransportError:
             return "away"
         return state
+
+    def _hear(self) -> Op[None]:
+        """Read all fences: a process that only repairs hears of nobody's loss, or of who is behind, otherwise."""
+        replicas, standings = self._replicas, self._replicas.standings
+        asks = [Ask(node, FetchMany((FENCE,))) for node in replicas.topology.node_names if node not in replicas.down()]
+        strangers = set()
+        for ask, reply in zip(asks, (yield Gather(asks)) if asks else (), strict=True):
+            if not isinstance(reply, TransportError) and standings.fence(ask.node, reply[0]) is None:
+                strangers.add(ask.node)
+        yield from replicas.enlist(strangers)
 
     # ------------------------------------------------------------------ evidence
 

@@ -227,7 +227,7 @@ class Replicas:
                 draft.is_ahead for draft in pending
             ):  # this process's clock was: it begins anew with the nodes' time
                 self.stamps.renew(self.standings.random(ACTOR_SIZE))
-        unnoted = [draft for draft in drafts if draft.acknowledged < len(draft.stored)]
+        unnoted = [draft for draft in drafts if draft.acknowledged < len(draft.stored) >= self.write]
         if unnoted:
             yield from self.send(unnoted, expires, 1.0, only_stored=True)
 

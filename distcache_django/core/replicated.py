@@ -16,7 +16,7 @@ from typing import Any, Final
 from distcache_django.core import requests as r
 from distcache_django.core.agreement import Agreement
 from distcache_django.core.clock import ACTOR_SIZE
-from distcache_django.core.coordinator import Coordinator, Pieces, scan_nodes
+from distcache_django.core.coordinator import Coordinator, Pieces, scan_nodes, scan_page
 from distcache_django.core.counting import Counting
 from distcache_django.core.drafts import Draft
 from distcache_django.core.effects import Op, Pause
@@ -96,11 +96,26 @@ class ReplicatedCoordinator:
         found: list[str] = []
         for start in range(0, len(keys), _BATCH):
             yield Pause(0)  # each step has a deadline of its own, and lets other tasks in
-            batch = keys[start : start + _BATCH]
-            values, failed = yield from self.replicas.fetch_many(batch)
+            live, failed = yield from self._live(keys[start : start + _BATCH])
+            found += live
             failures += failed
-            found += [key for key, value in zip(batch, values, strict=True) if value is not None]
         return found, failures
+
+    def page(self, node: str, cursor: int, pattern: str, count: int) -> Op[tuple[int, list[str], _Failures]]:
+        """List a part of a node's live keys that match, and where the next begins (0: nowhere), in two round trips.
+
+        Every owner of a key lists it; so a node that is away is a failure only where too few others make up for it.
+        """
+        cursor, keys, away = yield from scan_page(node, cursor, pattern, count)
+        found, failures = yield from self._live(keys)
+        is_missed = len({node, *self.replicas.down()}) >= self.replicas.write
+        return cursor, found, [*(away if is_missed else ()), *failures]
+
+    def _live(self, keys: Sequence[str]) -> Op[tuple[list[str], _Failures]]:
+        if not keys:
+            return [], []
+        values, failures = yield from self.replicas.fetch_many(keys)
+        return [key for key, value in zip(keys, values, strict=True) if value is not None], [*failures]
 
     def remove_matching(self, pattern: str, count: int = _BATCH) -> Op[tuple[int, _Failures]]:
         """Delete all keys that match a glob pattern, about ``count`` at a time; nothing of them comes back.

@@ -6,7 +6,7 @@ time; what waits moves the clock:
 ==========  ===============================  ================================  ==========================
 fault       a request                        costs                             the request itself
 ==========  ===============================  ================================  ==========================
-``hang``    fails with ``NodeTimeout``       what is left of the deadline      executed late, at ``mend``
+``hang``    fails with ``NodeTimeout``       the time that there is for it     executed late, at ``mend``
 ``kill``    fails with ``NodeUnreachable``   nothing                           never executed
 ``refuse``  ``NodeRefused``, if it needs     nothing                           never executed
             memory
@@ -74,7 +74,7 @@ class MemoryNodes:
         self._faults: dict[str, _Fault] = {}
         self._refusals: dict[str, tuple[str, tuple[type[r.Request], ...]]] = {}
         self._late: dict[str, list[r.Request]] = {name: [] for name in self.nodes}
-        self._expires = now
+        self._expires = self._limit = now
 
     # ------------------------------------------------------------------ time and faults
 
@@ -161,10 +161,12 @@ class MemoryNodes:
 
     def _perform(self, effect: Any) -> Any:
         late = self.now >= self._expires
+        self._limit = self._expires
         if isinstance(effect, Ask):
             reply = self._ask(effect, late)
             return Raised(reply) if isinstance(reply, DistcacheError) else reply
         if isinstance(effect, Gather):
+            self._limit = self.now + (self._expires - self.now) * effect.patience
             return [self._ask(ask, late) for ask in effect.asks]
         if isinstance(effect, (Owe, OweBumps)):
             remember(self, effect)
@@ -204,7 +206,7 @@ class MemoryNodes:
             raise NodeUnreachable(node, "connection refused")
         if fault is _Fault.HUNG:
             self._late[node].append(request)
-            self.now = max(self.now, self._expires)
+            self.now = max(self.now, self._limit)
             raise NodeTimeout(node, f"no answer within {self.deadline:g} s")
         if self._reached.get(node) != self.nodes[node].boots:
             self._reached[node] = self.nodes[node].boots

@@ -149,8 +149,9 @@ class AsyncDriver:
         return Raised(error)
 
     async def _gather(
-        self, asks: Sequence[Ask], links: dict[str, AsyncLink], loop: asyncio.AbstractEventLoop, expires: float
+        self, effect: Gather, links: dict[str, AsyncLink], loop: asyncio.AbstractEventLoop, expires: float
     ) -> list[Any]:
+        asks = effect.asks
         if loop.time() >= expires:
             return [OutOfTime(ask.node, "no time left") for ask in asks]
         futures: list[Any] = []
@@ -160,9 +161,14 @@ class AsyncDriver:
             except DistcacheError as error:
                 futures.append(error)
         outcomes: list[Any] = []
+        silent = await _silent(futures, (expires - loop.time()) * effect.patience) if effect.patience < 1 else ()
         for ask, future in zip(asks, futures, strict=True):
             if isinstance(future, DistcacheError):
                 outcomes.append(future)
+                continue
+            if future in silent:
+                outcomes.append(NodeTimeout(ask.node, "no answer in its share of the deadline"))
+                report(self.health, ask.request, outcomes[-1])
                 continue
             try:
                 outcomes.append(await future)
@@ -179,7 +185,7 @@ class AsyncDriver:
         The user's time and pauses do not count towards the deadline.
         """
         if isinstance(effect, Gather):
-            return await self._gather(effect.asks, links, loop, expires), expires
+            return await self._gather(effect, links, loop, expires), expires
         left = expires - loop.time()
         outcome: object = None
         if isinstance(effect, (Owe, OweBumps)):
@@ -194,3 +200,20 @@ class AsyncDriver:
             except Exception as error:  # noqa: BLE001 - it is the Op's to pass on
                 outcome = Raised(error)
         return outcome, loop.time() + left
+
+
+async def _silent(futures: Sequence[Any], seconds: float) -> set[asyncio.Future[Any]]:
+    """Return the requests that have no answer in time; their links go on waiting for it, until their deadline."""
+    waiting = [future for future in futures if isinstance(future, asyncio.Future)]
+    if not waiting:
+        return set()
+    _, silent = await asyncio.wait(waiting, timeout=max(0.0, seconds))
+    for future in silent:
+        future.add_done_callback(_overlook)
+    return silent
+
+
+def _overlook(future: asyncio.Future[Any]) -> None:
+    """Take an outcome that nobody waits for, so that an error in it is not called forgotten."""
+    if not future.cancelled():
+        future.exception()

@@ -111,7 +111,7 @@ class BlockingDriver:
         The user's time and pauses do not count towards the deadline.
         """
         if isinstance(effect, Gather):
-            return fanout.gather(self, effect.asks, expires), expires
+            return fanout.gather(self, effect, expires), expires
         if isinstance(effect, (Owe, OweBumps)):
             remember(self.health, effect)
             return None, expires

@@ -9,10 +9,9 @@ from __future__ import annotations
 
 import select
 import time
-from collections.abc import Sequence
 from typing import TYPE_CHECKING, Any
 
-from distcache_django.core.effects import Ask
+from distcache_django.core.effects import Ask, Gather
 from distcache_django.core.requests import Request
 from distcache_django.exceptions import DistcacheError, NodeTimeout
 from distcache_django.transport.commands import Wire
@@ -52,10 +51,13 @@ class _Exchange:
         return self.replies[0] if self.wire.replies is None else self.replies
 
 
-def gather(driver: BlockingDriver, asks: Sequence[Ask], expires: float) -> list[Any]:
+def gather(driver: BlockingDriver, effect: Gather, expires: float) -> list[Any]:
     """Return the outcome of each request, in order: its value, or the ``TransportError`` it failed with."""
+    asks = effect.asks
     outcomes: list[Any] = [None] * len(asks)
-    fair = expires - time.monotonic() >= driver.deadline / 2
+    now = time.monotonic()
+    fair = expires - now >= driver.deadline / 2
+    expires = now + (expires - now) * effect.patience
     exchanges: list[_Exchange] = []
     for index, ask in enumerate(asks):
         try:

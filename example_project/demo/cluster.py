@@ -16,7 +16,7 @@ ASK_TIMEOUT = 0.25
 POLL_INTERVAL = 0.02
 SCANNED_KEYS = 5_000
 # What every node has of its own, and leases, which are kept beside what they are about.
-OF_THE_NODE = frozenset({b"dc:node", b"dc:count", b"dc:marked"})
+OF_THE_NODE = frozenset({b"dc:node", b"dc:count", b"dc:marked", b"dc:founders", b"dc:serial"})
 LEASE = b":lease"
 
 

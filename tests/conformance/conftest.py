@@ -10,8 +10,12 @@ from distcache_django.testing.processes import MissingServer
 from distcache_django.testing.servers import LocalNodes
 from tests.support import awaited, subjects
 from tests.support.nodes import Nodes
+from tests.support.subjects import Layout
 
 LARGEST = 5
+
+LAYOUTS = [Layout(count, replicas, mode) for count, replicas in ((1, 1), (4, 1), (4, 3)) for mode in ("sync", "async")]
+LAYOUTS.append(Layout(2, 2, "sync"))
 
 
 @pytest.fixture(scope="session")
@@ -37,24 +41,30 @@ def nodes(all_nodes: Nodes) -> Nodes:
     return all_nodes
 
 
-@pytest.fixture(params=["1-sync", "1-async", "4-sync", "4-async"])
-def layout(request: pytest.FixtureRequest) -> Iterator[tuple[int, str]]:
-    """How many nodes the cache has, and whether its blocking methods or their awaited twins are called."""
-    count, mode = request.param.split("-")
-    if int(count) > 1 and not subjects.SUBJECTS[subjects.chosen()].is_sharded:
+@pytest.fixture(params=LAYOUTS, ids=str)
+def layout(request: pytest.FixtureRequest) -> Iterator[Layout]:
+    """Where the cache is, and how it is called; `one_owner` tells which tests are not for replicated ones."""
+    layout: Layout = request.param
+    subject = subjects.SUBJECTS[subjects.chosen()]
+    if layout.count > 1 and not subject.is_sharded:
         pytest.skip(f"{subjects.chosen()} does not shard")
+    if layout.replicas > 1 and not subject.is_replicated:
+        pytest.skip(f"{subjects.chosen()} does not replicate")
+    if layout.replicas > 1 and (differs := request.node.get_closest_marker("one_owner")):
+        pytest.skip(f"REPLICATION_FACTOR {layout.replicas}: {differs.args[0]}")
     with awaited.event_loop():
-        yield int(count), mode
+        yield layout
 
 
 @pytest.fixture
-def make_cache(nodes: Nodes, layout: tuple[int, str]) -> Callable[..., Any]:
+def make_cache(nodes: Nodes, layout: Layout) -> Callable[..., Any]:
     """Build caches of the chosen subject on the same nodes; parameters are those of a CACHES entry."""
-    count, mode = layout
 
     def make(**params: object) -> Any:
-        setting = subjects.alias(subjects.chosen(), nodes.at(count), mode=mode, **params)
-        return subjects.build(setting)
+        urls = nodes.at(layout.count)
+        return subjects.build(
+            subjects.alias(subjects.chosen(), urls, mode=layout.mode, replicas=layout.replicas, **params)
+        )
 
     return make
 

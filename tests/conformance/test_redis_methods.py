@@ -11,6 +11,7 @@ from django_redis import get_redis_connection
 
 from tests.support import subjects
 from tests.support.nodes import Nodes
+from tests.support.subjects import Layout
 
 pytestmark = pytest.mark.servers
 
@@ -157,6 +158,7 @@ def test_delete_pattern_may_name_another_prefix(fruit: Any, nodes: Nodes) -> Non
     assert len(fruit.keys("*")) == 32
 
 
+@pytest.mark.one_owner("a node keeps records, which a plain client cannot read as numbers")
 def test_client_of_a_key_holds_that_key(cache: Any) -> None:
     for i in range(20):
         cache.set(f"n{i}", i)
@@ -176,8 +178,8 @@ def test_client_of_a_key_keeps_sets_hashes_and_sorted_sets(cache: Any) -> None:
     assert connection.zrange("basket:rank", 0, -1) == [b"cup", b"pot"]
 
 
-def test_django_redis_helper_finds_the_connection(nodes: Nodes, layout: tuple[int, str]) -> None:
-    setting = subjects.alias(subjects.chosen(), nodes.at(layout[0]), mode=layout[1])
+def test_django_redis_helper_finds_the_connection(nodes: Nodes, layout: Layout) -> None:
+    setting = subjects.alias(subjects.chosen(), nodes.at(layout.count), mode=layout.mode, replicas=layout.replicas)
 
     with override_settings(CACHES={"default": setting}):
         connection = get_redis_connection("default")

@@ -94,6 +94,7 @@ def test_incr_by_nothing_reads(cache: Any) -> None:
     assert cache.incr("n", 0) == 5
 
 
+@pytest.mark.one_owner("numbers are records that nodes can join, which the server cannot count itself")
 def test_numbers_are_stored_as_the_server_counts_them(cache: Any, nodes: Nodes) -> None:
     cache.set("n", 41)
     (client,) = [client for client in nodes.clients() if client.exists(":1:n")]

@@ -50,12 +50,21 @@ class Counters(Workload):
         )
 
     def fold(self, thread: Thread) -> Steps:
-        yield from self.ledger.call(thread, "fold", "k", lambda: thread.process.agreement.fold("incr", "k"))
+        call: Call = yield from self.ledger.call(thread, "fold", "k", lambda: thread.process.agreement.fold("incr", "k"))
+        call.outcome = None
 
     def check(self) -> None:
         self.ledger.forgive()
         for _, calls in self.ledger.by_key():
             Count(calls, self.ledger.amnesties).check()
+
+
+class Folds(Counters):
+    """Count, and fold all the time."""
+
+    def __init__(self, world: World, ledger: Ledger) -> None:
+        super().__init__(world, ledger)
+        self.weights = {"get": 1.0, "incr": 6.0, "fold": 4.0, "set": world.random.choice((0.0, 0.5))}
 
 
 class Count:

@@ -110,6 +110,24 @@ def flush(history: Any) -> None:
         machine.node.clear()
 
 
+def flush_after_write(history: Any) -> None:
+    """Empty the next node that stores something, right after that, and maybe part its author from another one."""
+    history.world.trap = spring
+
+
+def spring(world: World, process: Any, machine: Machine) -> None:
+    """Let the trap close, if the node may lose its memory."""
+    if not world.is_whole():
+        return
+    world.trap = None
+    world.note("FLUSHALL at", machine.name, "after a write")
+    machine.node.clear()
+    if world.random.random() < 0.6:
+        other = machine_of(world).name
+        world.cuts.add((process, other))
+        world.at(world.random.random(), world.mend_cuts, [(process, other)])
+
+
 def forget_fence(history: Any) -> None:
     """Evict what says which incarnation a node is."""
     world, machine = history.world, machine_of(history.world)
@@ -155,12 +173,6 @@ def kill_process(history: Any) -> None:
     history.replace(process)
 
 
-def set_process_clock(history: Any) -> None:
-    process = process_of(history.world)
-    process.skew = history.world.random.choice((-5.0, 0.0, 5.0))
-    history.world.note(process.name, "has its clock off by", process.skew)
-
-
 def set_node_clock(history: Any) -> None:
     """Set the clock of one node ahead, in one history always the same: there, keys end too early."""
     world = history.world
@@ -170,9 +182,9 @@ def set_node_clock(history: Any) -> None:
 
 #: What goes wrong together, and how often each.
 AWAY: dict[Fault, float] = {pause: 2.0, cut: 2.0, stop_process: 0.5}
-LOSSES: dict[Fault, float] = {crash: 3.0, save: 1.0, flush: 1.0, forget_fence: 0.5}
+LOSSES: dict[Fault, float] = {crash: 3.0, save: 1.0, flush: 0.5, flush_after_write: 1.5, forget_fence: 0.5}
 WEAK: dict[Fault, float] = {evict: 2.0, set_node_clock: 0.5}
-NOISE: dict[Fault, float] = {mishaps: 1.5, slow: 1.0, set_process_clock: 0.5}
+NOISE: dict[Fault, float] = {mishaps: 1.5, slow: 1.0}
 DEATHS: dict[Fault, float] = {kill_process: 1.0, stop_process: 1.0}
 END: dict[Fault, float] = {lose_all: 0.3}
 

@@ -1,5 +1,6 @@
 """One history: who does what and what goes wrong, all chosen by the seed."""
 
+from collections.abc import Mapping, Sequence
 from typing import Any
 
 from distcache_django.testing.memory_records import FENCE
@@ -9,7 +10,7 @@ from tests.replication.process import Process, Thread
 from tests.replication.counters import Counters
 from tests.replication.locks import Locks
 from tests.replication.workloads import Additions, Registers, Touches
-from tests.replication.world import DRIFT, START, Broken, Steps, Task, World, short
+from tests.replication.world import DRIFT, START, Steps, Stuck, Task, World, short
 
 #: Shapes of a cluster: nodes, replication factor, W and R.
 SHAPES = ((3, 3, 2, 2), (3, 3, 2, 2), (3, 3, 2, 2), (3, 3, 2, 2), (4, 3, 2, 2), (5, 3, 2, 2), (3, 3, 3, 1), (2, 2, 2, 1))
@@ -21,8 +22,16 @@ LENGTH = (1.0, 2.0, 4.0)
 class History:
     """Play the history of one seed; ``Broken`` is raised where a promise was broken."""
 
-    def __init__(self, seed: int, workload: Any = None) -> None:
-        shape = SHAPES[seed % len(SHAPES)]
+    def __init__(
+        self,
+        seed: int,
+        *,
+        workload: Any = None,
+        theme: Mapping[faults.Fault, float] | None = None,
+        shape: Sequence[int] | None = None,
+        agents: int | None = None,
+    ) -> None:
+        shape = shape or SHAPES[seed % len(SHAPES)]
         self.world = world = World(seed, nodes=shape[0], replication_factor=shape[1], write=shape[2], read=shape[3])
         random = world.random
         self.ledger = Ledger(world)
@@ -31,20 +40,22 @@ class History:
             machine.skew = random.choice((0.0, random.uniform(-DRIFT / 2, DRIFT / 2)))
         if random.random() < 0.15:
             self.weak.skew = random.choice((-3600.0, 3600.0))
-        self.theme = dict(random.choice(faults.THEMES))
+        self.theme = dict(random.choice(faults.THEMES) if theme is None else theme)
         if world.read == 1:  # who asks one node alone finds nothing where that has evicted it
             self.theme.pop(faults.evict, None)
             self.theme.pop(faults.set_node_clock, None)
         self.trouble = random.choice((0.1, 0.2, 0.4))
         self.length = random.choice(LENGTH)
         self.paces = random.choice(((0.0, 0.001, 0.01), (0.0, 0.01, 0.1), (0.0, 0.02, 0.3)))
-        world.delays = random.choice(((0.0005, 0.001), (0.0005, 0.001, 0.001, 0.01), (0.0005, 0.001, 0.03)))
+        self.delays = random.choice(((0.0005, 0.001), (0.0005, 0.001, 0.001, 0.01), (0.0005, 0.001, 0.03)))
+        world.delays = self.delays
         self.workload = (workload or random.choice(WORKLOADS))(world, self.ledger)
         self.calls_left = random.choice((15, 30, 60))
         self.tasks: list[Task] = []
         for _ in range(random.choice((2, 3))):
             self.join()
-        for _ in range(random.choice((0, 1, 1, 2)) if self.theme else 0):
+        some = random.choice((0, 1, 1, 2)) if self.theme else 0
+        for _ in range(some if agents is None else agents):
             self.employ(random.choice((0.02, 0.1, 0.3)))
 
     def join(self) -> Process:
@@ -118,7 +129,7 @@ class History:
     def rest(self) -> None:
         """End all faults, and let everything come to its end; then all can be read."""
         world = self.world
-        world.loss = 0.0
+        world.loss, world.delays, world.trap = 0.0, self.delays, None
         world.mend_cuts(list(world.cuts))
         for machine in world.machines.values():
             if machine.is_paused:
@@ -143,7 +154,7 @@ class History:
                 return
             world.run(world.now + 0.6)
         fences = [machine.node.text(FENCE) for machine in world.machines.values()]
-        raise Broken(f"still not whole: {short(fences)}")
+        raise Stuck(f"still not whole: {short(fences)}")
 
     def come_back(self, process: Process) -> None:
         """Have a process read everything, as often as it takes."""
@@ -154,7 +165,7 @@ class History:
             world.run(world.now + 0.6)
             if good and good[0]:
                 return
-        raise Broken(f"still no answers: {process.name} cannot read when all is well")
+        raise Stuck(f"still no answers: {process.name} cannot read when all is well")
 
     def _finished(self, thread: Thread, good: list[bool]) -> Steps:
         good.append((yield from self.workload.finish(thread)))

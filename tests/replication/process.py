@@ -246,6 +246,8 @@ class Exchange:
         """Be executed, and answer."""
         world = self.world
         reply = world.execute(self.machine, self.request)
+        if world.trap is not None and type(self.request) is r.Put:
+            world.trap(world, self.process, self.machine)
         if world.is_cut(self.process, self.machine.name) or world.random.random() < world.loss / 2:
             world.note(self.machine.name, "executes", self.request, "unheard", reply)
             return

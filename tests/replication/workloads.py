@@ -123,6 +123,12 @@ class Registers(Workload):
             self.ledger.close(call, DOUBTFUL if index in left else ACKNOWLEDGED)
 
 
+class Deletions(Workload):
+    """Set and delete about as often."""
+
+    calls: ClassVar[dict[str, float]] = {"get": 4.0, "set": 3.0, "delete": 3.0}
+
+
 class Touches(Workload):
     """Give few values other ends, while they are read and written."""
 

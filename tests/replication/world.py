@@ -37,6 +37,10 @@ class Broken(AssertionError):
     """A promise was broken."""
 
 
+class Stuck(AssertionError):
+    """Something did not come to its end when all was well again."""
+
+
 @lru_cache
 def topology_of(nodes: int, replication_factor: int) -> Topology:
     """Return how keys are placed on the first ``nodes`` names."""
@@ -115,6 +119,8 @@ class World:
         self.stranded: list[tuple[Machine, Callable[[], None]]] = []
         self.cuts: set[tuple[Any, str]] = set()
         self.loss = 0.0
+        #: What happens once something has been stored.
+        self.trap: Callable[[World, Any, Machine], None] | None = None
         #: How long messages travel: each of these is drawn as often.
         self.delays = (0.0005, 0.001, 0.001, 0.002)
         self.log: list[tuple[float, tuple[object, ...]]] = []

@@ -32,7 +32,7 @@ def value(at=STAMP, payload=b"value", kind=VALUE, **changes):
 
 def put(record, key="k", *, ttl_ms=None, absent=b"", slot=0, not_after_ms=FOREVER, topology=TOPOLOGY, **options):
     item = r.PutItem(key, record.pack(), ttl_ms, absent, slot)
-    return r.Put([item], topology, not_after_ms, DRIFT, HOUR, **options)
+    return r.Put([item], topology, not_after_ms, DRIFT, **options)
 
 
 def stored(send, record, **options):
@@ -49,11 +49,6 @@ def prepare(ballot, key="k", **changes):
 def raised(plus=1, minus=0, base=STAMP, field=b"field--1", **changes):
     given = {"absent": b"", "slot": 0, "topology": TOPOLOGY, "not_after_ms": FOREVER}
     return r.Raise("k", base, field, plus, minus, **{**given, **changes})
-
-
-def touch(touched, expires_at=0, ttl_ms=None, at=STAMP, **changes):
-    given = {"absent": b"", "slot": 0, "topology": TOPOLOGY, "not_after_ms": FOREVER}
-    return r.Touch("k", at, touched, expires_at, ttl_ms, **{**given, **changes})
 
 
 def void(*items):
@@ -75,10 +70,24 @@ def fence(send):
     return found
 
 
-def marks(send, tag=GONE):
-    """Return what is noted for a node: keys with their stamps, and slots as they are kept."""
+def missed(send, tag=GONE):
+    """Return what is noted for a node as it is listed: keys, slots with their serials."""
     _, found, slots = send(r.Missed(tag, 0, 1000))
-    return dict(found), slots
+    return found, slots
+
+
+def marks(send, tag=GONE):
+    """Return what is noted for a node: keys with their stamps, and slots."""
+    found, slots = missed(send, tag)
+    return {each.key: each.stamp for each in found}, {*slots}
+
+
+def noted(send, *items):
+    return outcome(send, r.Noted(items, TOPOLOGY))
+
+
+def serial(number):
+    return number.to_bytes(8)
 
 
 def forget(send):
@@ -94,9 +103,8 @@ def all_kinds():
         put(value(NEW), absent=GONE),
         prepare(NEW),
         raised(absent=GONE),
-        touch(b"\x01" * 8, absent=GONE),
         void(("k", NEW)),
-        settle(AWAY, ("k", NEW), slots=[1]),
+        settle(AWAY, r.Noticed("k", STAMP, serial(1)), slots=[(1, 2)]),
         r.Rise(A, TOPOLOGY),
     ]
 

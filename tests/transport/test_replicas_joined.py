@@ -1,4 +1,4 @@
-"""Counters, touches, and what others miss mean the same on every transport and server."""
+"""Counters, and what others miss mean the same on every transport and server."""
 
 import pytest
 
@@ -27,14 +27,16 @@ from tests.transport.replicas import (
     forget,
     kept,
     marks,
+    missed,
+    noted,
     outcome,
     prepare,
     put,
     raised,
+    serial,
     settle,
     stamp,
     stored,
-    touch,
     value,
     void,
 )
@@ -135,29 +137,6 @@ def test_an_older_promise_does_not(node):
     assert outcome(node, raised())[0] == b"S"
 
 
-# ---------------------------------------------------------------- touching
-
-
-def test_a_record_is_touched_in_place_and_the_last_touch_stays(node):
-    stored(node, value(), ttl_ms=DAY)
-
-    for touched, expires_at, ttl_ms, left in [(2, 50, 3 * DAY, 3), (1, 60, DAY, 3), (2, 60, DAY, 3), (3, 0, None, 0)]:
-        assert outcome(node, touch(touched.to_bytes(8), expires_at, ttl_ms)) == b"S"
-        assert round(node(r.TimeToLive("k")) / DAY) == left
-
-    assert kept(node) == value(touched=(3).to_bytes(8))._replace(node=A[:4])
-
-
-def test_a_touch_is_of_one_record(node):
-    assert outcome(node, touch(b"\x01" * 8)) == b"B"
-    stored(node, value())
-    before = node(r.Fetch("k"))
-
-    assert outcome(node, touch(b"\x01" * 8, at=OLD)) == b"O" + STAMP
-    assert outcome(node, touch(b"\x01" * 8, at=NEW)) == b"B"
-    assert node(r.Fetch("k")) == before
-
-
 # ---------------------------------------------------------------- what others miss
 
 
@@ -167,7 +146,7 @@ def test_a_write_that_others_miss_is_noted_in_the_same_step(node):
     assert reply.outcome == [b"S"]
     assert Fence.parse(reply.fence) == fence(node)
     assert fence(node).behind == {GONE, AWAY}
-    assert marks(node, GONE) == marks(node, AWAY) == ({"k": STAMP}, None)
+    assert marks(node, GONE) == marks(node, AWAY) == ({"k": STAMP}, set())
 
 
 def test_the_largest_stamp_is_noted(node):
@@ -175,10 +154,10 @@ def test_the_largest_stamp_is_noted(node):
         stored(node, value(at), absent=GONE)
     assert stored(node, value(NEW), absent=AWAY) == b"="
 
-    assert marks(node) == marks(node, AWAY) == ({"k": NEW}, None)
+    assert marks(node) == marks(node, AWAY) == ({"k": NEW}, set())
     outcome(node, void(("k", NEW)))
     stored(node, value(OLD), absent=GONE)
-    assert marks(node) == ({"k": NEW}, None)
+    assert marks(node) == ({"k": NEW}, set())
     assert fence(node).behind == {GONE, AWAY}
 
 
@@ -187,60 +166,120 @@ def test_what_a_node_refuses_it_does_not_note(node):
 
     stored(node, value(), absent=GONE)
     stored(node, value(stamp(2**47)), absent=GONE)
-    for request in (raised(absent=GONE), touch(b"\x01" * 8, absent=GONE)):
-        outcome(node, request)
+    outcome(node, raised(absent=GONE))
 
-    assert (fence(node).behind, marks(node)) == (frozenset(), ({}, None))
+    assert (fence(node).behind, marks(node)) == (frozenset(), ({}, set()))
 
 
-def test_raises_and_touches_are_noted(node):
+def test_raises_are_noted(node):
     stored(node, counter())
 
-    node(raised(absent=GONE))
-    assert fence(node).behind == {GONE}
-    reply = node(touch(b"\x01" * 8, absent=AWAY))
+    reply = node(raised(absent=GONE))
+
     assert Fence.parse(reply.fence) == fence(node)
-    assert fence(node).behind == {GONE, AWAY}
-    assert marks(node) == marks(node, AWAY) == ({"k": STAMP}, None)
+    assert (fence(node).behind, marks(node)) == ({GONE}, ({"k": STAMP}, set()))
 
 
 def test_beyond_the_bound_slots_are_noted(node):
     for number, slot in enumerate([3, 3, 0, 16_383]):
         stored(node, value(), key=f"k{number}", absent=GONE, slot=slot, missed_bound=2)
     stored(node, value(NEW), key="k0", absent=GONE, slot=7, missed_bound=2)  # has its place already
-    found, slots = marks(node)
+    listed = [("k0", NEW, serial(5)), ("k1", STAMP, serial(2))]
+    found, slots = missed(node)
 
-    assert found == {"k0": NEW, "k1": STAMP}
-    assert slots == b"\x80" + bytes(2046) + b"\x01"
-    assert outcome(node, settle(GONE, ("k0", NEW), slots=[0])) == 1
-    assert outcome(node, settle(GONE, ("k1", NEW))) == -1
+    assert (sorted(found), slots) == (listed, {0: 3, 16_383: 4})
+    assert outcome(node, settle(GONE, r.Noticed(*listed[0]), slots=[(0, 3)])) == 1
+    assert outcome(node, settle(GONE, r.Noticed(*listed[1]))) == -1
     assert fence(node).behind == {GONE}
-    assert marks(node) == ({}, bytes(2047) + b"\x01")
-    assert outcome(node, settle(GONE, slots=[5, 16_383])) == 0
-    assert (fence(node).behind, marks(node)) == (frozenset(), ({}, None))
+    assert marks(node) == ({}, {16_383})
+    assert outcome(node, settle(GONE, slots=[(5, 1), (16_383, 4)])) == 0
+    assert (fence(node).behind, marks(node)) == (frozenset(), ({}, set()))
 
 
 def test_slots_that_nobody_noted_are_not_made_by_settling(scripted, node):
     before = scripted.keys(NODE)
 
-    assert outcome(node, settle(GONE, ("k", NEW), slots=[5])) == 0
+    assert outcome(node, settle(GONE, r.Noticed("k", NEW, serial(1)), slots=[(5, 1)])) == 0
     assert scripted.keys(NODE) == before
 
 
 def test_settling_spares_what_has_been_missed_since(node):
     stored(node, value(), absent=GONE)
     stored(node, value(), key="other", absent=GONE + AWAY)
-    seen, _ = marks(node)
+    seen, _ = missed(node)
     stored(node, value(NEW), absent=GONE)
 
-    assert outcome(node, settle(GONE, *seen.items())) == 1
-    assert marks(node) == ({"k": NEW}, None)
+    assert outcome(node, settle(GONE, *seen)) == 1
+    assert marks(node) == ({"k": NEW}, set())
     assert fence(node).behind == {GONE, AWAY}
-    reply = node(settle(GONE, ("k", NEW)))
+    reply = node(settle(GONE, *missed(node)[0]))
     assert reply.outcome == 0
     assert Fence.parse(reply.fence) == fence(node)
     assert fence(node).behind == {AWAY}
-    assert marks(node, AWAY) == ({"other": STAMP}, None)
+    assert marks(node, AWAY) == ({"other": STAMP}, set())
+
+
+def test_settling_spares_what_has_been_missed_under_the_same_stamp_since(node):
+    stored(node, counter(), absent=GONE)
+    seen, _ = missed(node)
+    node(raised(absent=GONE))
+
+    assert outcome(node, settle(GONE, *seen)) == 1
+    assert marks(node) == ({"k": STAMP}, set())
+    assert fence(node).behind == {GONE}
+
+
+def test_settling_spares_slots_that_have_been_missed_again_since(node):
+    """Even if another has settled them in between, so that they seem to be as they were."""
+
+    def miss():
+        stored(node, value(), absent=GONE, slot=3, missed_bound=0)
+        return missed(node)[1].items()
+
+    first = miss()
+    second = miss()
+    assert outcome(node, settle(GONE, slots=first)) == -1
+    assert marks(node) == ({}, {3})
+    assert outcome(node, settle(GONE, slots=second)) == 0
+    third = miss()
+    assert outcome(node, settle(GONE, slots=first)) == -1
+    assert outcome(node, settle(GONE, slots=third)) == 0
+    assert fence(node).behind == frozenset()
+
+
+def test_records_are_read_with_all_that_is_noted_of_them(node):
+    stored(node, value(), slot=1)
+    assert noted(node, ("k", 1), ("none", 1)) == [(node(r.Fetch("k")), b"", b""), (None, b"", b"")]
+
+    stored(node, value(NEW), key="other", absent=GONE, slot=2)
+    stored(node, value(NEW), absent=GONE + AWAY, slot=1)
+    stored(node, value(stamp(9)), absent=AWAY, slot=1)
+    stored(node, value(), key="third", absent=GONE, slot=7, missed_bound=0)
+    stored(node, value(stamp(10)), slot=1)
+    outcome(node, void(("other", NEW)))
+
+    reply = node(r.Noted([("k", 1), ("other", 2), ("third", 7), ("none", 7), ("none", 8)], TOPOLOGY))
+    kept, third = node(r.FetchMany(["k", "third"]))
+    nothing = (None, b"", b"")
+    assert reply.outcome == [(kept, stamp(9), b""), (None, NEW, b""), (third, b"", GONE), (None, b"", GONE), nothing]
+    assert Fence.parse(reply.fence) == fence(node)
+    assert fence(node).behind == {GONE, AWAY}
+
+
+def test_who_reads_what_is_noted_gets_void_records_too(node):
+    stored(node, value(), absent=GONE)
+    forget(node)
+
+    assert noted(node, ("k", 0)) == [(node(r.Fetch("k")), STAMP, b"")]
+
+
+@pytest.mark.parametrize("flaw", ["dc:node", "dc:count", "topology"])
+def test_what_is_noted_is_told_to_who_knows_the_node(node, flaw):
+    request = r.Noted([("k", 0)], TOPOLOGY if flaw != "topology" else b"another!")
+    if flaw != "topology":
+        node(r.Remove([flaw]))
+
+    assert outcome(node, request) is r.STRANGE
 
 
 def test_what_many_keys_are_missed_is_listed_in_pages(node):
@@ -249,12 +288,11 @@ def test_what_many_keys_are_missed_is_listed_in_pages(node):
     outcome(node, r.Put(items, TOPOLOGY, FOREVER, DRIFT))
     listed, cursor, pages = {}, 0, 0
     while pages == 0 or cursor:
-        cursor, page, slots = node(r.Missed(GONE, cursor, 10))
-        listed.update(page)
+        cursor, page, _ = node(r.Missed(GONE, cursor, 10))
+        listed.update({each.key: each.stamp for each in page})
         pages += 1
         if pages == 3:  # what goes meanwhile takes nothing else with it
             outcome(node, settle(GONE, *page))
-            assert slots is None
 
     assert listed == dict.fromkeys(names, STAMP)
     assert pages > 10
@@ -265,7 +303,7 @@ def test_what_many_keys_are_missed_is_listed_in_pages(node):
 
 def test_scripts_that_a_server_has_lost_are_sent_again(scripted, node):
     stored(node, counter(), absent=AWAY)
-    for request in [*all_kinds(), r.Missed(GONE, 0, 10)]:
+    for request in [*all_kinds(), r.Noted([("k", 0)], TOPOLOGY), r.Missed(GONE, 0, 10)]:
         scripted.forget_scripts()
         assert type(node(request)) is (tuple if isinstance(request, r.Missed) else r.Scripted)
         scripted.forget_scripts()
@@ -276,13 +314,22 @@ def test_scripts_that_a_server_has_lost_are_sent_again(scripted, node):
 def test_nothing_is_owed_for_what_fails(scripted):
     scripted.kill(NODE)
 
-    for request in [*all_kinds(), r.Missed(GONE, 0, 10)]:
+    for request in [*all_kinds(), r.Noted([("k", 0)], TOPOLOGY), r.Missed(GONE, 0, 10)]:
         assert request.repeatable
         assert request.replaces == ()
         with pytest.raises(TransportError):
             scripted.run(ask(NODE, request))
 
     assert scripted.health.owed == []
+
+
+def test_slots_are_listed_once(node):
+    items = [r.PutItem(f"k{number}", value().pack(), None, GONE, number % 7) for number in range(2000)]
+    outcome(node, r.Put(items, TOPOLOGY, FOREVER, DRIFT, missed_bound=1000))
+    cursor, _, slots = node(r.Missed(GONE, 0, 10))
+
+    assert {*slots} == {*range(7)}
+    assert node(r.Missed(GONE, cursor, 10))[2] == {}
 
 
 def test_marks_under_a_foreign_value_are_refused(scripted, node):

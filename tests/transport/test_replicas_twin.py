@@ -4,6 +4,7 @@ Run ids, clocks, and the end of quarantines differ, and are left out; expiries a
 """
 
 import time
+from typing import Any, NamedTuple
 
 import pytest
 from hypothesis import HealthCheck, given, settings
@@ -60,7 +61,16 @@ topologies = st.sampled_from([TOPOLOGY] * 30 + [OTHER])
 moments = st.sampled_from([FOREVER] * 30 + [1])
 common = {"topology": topologies, "not_after_ms": moments}
 marked = {**common, "absent": absents, "slot": slots, "missed_bound": bounds}
-drift = {"drift_ms": st.just(HOUR), "grace_ms": st.just(DAY)}
+drift = {"drift_ms": st.just(HOUR)}
+#: Notes are numbered one by one.
+serials = st.integers(1, 12)
+
+
+class Settling(NamedTuple):
+    """Settle what is listed, all of it or not the slots."""
+
+    tag: bytes
+    is_all: bool
 
 
 def records_of(stamps):
@@ -90,13 +100,16 @@ def accidents_of(keys):
 
 def requests_of(keys, stamps):
     written = st.lists(st.tuples(keys, stamps), max_size=3)
+    notes = st.lists(st.builds(r.Noticed, keys, stamps, serials.map(lambda number: number.to_bytes(8))), max_size=3)
+    missed = st.tuples(slots, serials)
     return st.one_of(
         *[puts_of(keys, stamps)] * 4,
-        st.builds(r.Prepare, keys, stamps | st.just(AHEAD), **drift, **common),
+        st.builds(r.Prepare, keys, stamps | st.just(AHEAD), grace_ms=st.just(DAY), **drift, **common),
         *[st.builds(r.Raise, keys, stamps, named, totals, totals, **marked)] * 3,
-        *[st.builds(r.Touch, keys, stamps, touches, st.sampled_from([0, 2**42]), ttl_ms=ttls, **marked)] * 2,
         st.builds(r.Void, written, **common),
-        st.builds(r.Settle, st.sampled_from(ABSENT), written, st.lists(slots, max_size=40), topologies),
+        *[st.builds(r.Settle, st.sampled_from(ABSENT), notes, st.lists(missed, max_size=40), topologies)] * 2,
+        st.builds(r.Noted, st.lists(st.tuples(keys, slots), max_size=4), topologies),
+        st.builds(Settling, st.sampled_from(ABSENT), st.booleans()),
         st.builds(r.Rise, st.sampled_from(INCARNATIONS), topologies),
         st.builds(r.Register, st.sampled_from(INCARNATIONS), st.just(HOUR), st.sampled_from([b"", TOPOLOGY, OTHER])),
     )
@@ -132,6 +145,9 @@ def applied(send, step):
     """Do one step of a history and return what it replied."""
     if isinstance(step, r.Request):
         return comparable(step, send(step))
+    if isinstance(step, Settling):
+        keys, slots = noted(send, step.tag)
+        return comparable(step, send(r.Settle(step.tag, keys, [*slots.items()] if step.is_all else (), TOPOLOGY)))
     fence = send(r.Fetch("dc:node"))
     if fence is None:
         return None
@@ -141,19 +157,20 @@ def applied(send, step):
 
 def noted(send, tag):
     """Return all that is noted for a node, however many pages it has."""
-    marks, cursor = {}, 0
+    keys, slots, cursor = set[Any](), dict[int, int](), 0
     while True:
-        cursor, page, bits = send(r.Missed(tag, cursor, 1))
-        marks.update(page)
+        cursor, page, more = send(r.Missed(tag, cursor, 1))
+        keys.update(page)
+        slots |= more
         if cursor == 0:
-            return marks, bits
+            return sorted(keys), slots
 
 
 def state(send):
     """Return every byte that two nodes may differ in."""
     names = [name for key in KEYS for name in (key, f"dc:p:{key}")]
     expiries = [round(left / DAY) if (left := send(r.TimeToLive(name))) > 0 else left for name in names]
-    values = send(r.FetchMany([*names, "dc:count"]))
+    values = send(r.FetchMany([*names, "dc:count", "dc:serial"]))
     return values, expiries, plain(send(r.Fetch("dc:node"))), [noted(send, tag) for tag in ABSENT]
 
 

@@ -103,14 +103,14 @@ def test_batches_go_to_each_owner_once(nodes, coordinator):
     assert sorted(node for node, _ in nodes.requests) == list(NAMES)
 
     assert fetched(nodes, coordinator, KEYS) == (dict.fromkeys(KEYS, b"v"), [])
-    assert nodes.run(coordinator.remove_many(KEYS)) == []
+    assert nodes.run(coordinator.remove_many(KEYS)) == ([], [])
     assert fetched(nodes, coordinator, KEYS) == ({}, [])
 
 
 def test_batches_of_no_keys_ask_nobody(nodes, coordinator):
     assert nodes.run(coordinator.fetch_many([])) == ([], [])
     assert nodes.run(coordinator.store_many([], [], 1000)) == ([], [])
-    assert nodes.run(coordinator.remove_many([])) == []
+    assert nodes.run(coordinator.remove_many([])) == ([], [])
     assert nodes.requests == []
 
 
@@ -126,7 +126,9 @@ def test_a_failed_node_costs_a_batch_its_own_keys_only(nodes, coordinator, fault
     assert (set(found), failed) == (set(KEYS) - lost, ["cache-b"])
     assert {KEYS[i] for i in left} == lost
     assert [failure.node for failure in failures] == ["cache-b"]
-    assert [failure.node for failure in nodes.run(coordinator.remove_many(KEYS))] == ["cache-b"]
+    left, failures = nodes.run(coordinator.remove_many(KEYS))
+    assert {KEYS[i] for i in left} == lost
+    assert [failure.node for failure in failures] == ["cache-b"]
 
 
 def test_a_batch_for_one_failed_node_fails_as_a_batch(nodes, coordinator):
