@@ -14,7 +14,7 @@ import time
 import weakref
 from collections.abc import Awaitable, Callable, Collection, Sequence
 from dataclasses import replace
-from functools import partial
+from functools import lru_cache, partial
 from typing import Any, TypeVar
 
 from django.conf import settings as django_settings
@@ -25,7 +25,7 @@ from distcache_django.codec.plugins import PICKLE
 from distcache_django.conf import DistcacheSettings, load_settings
 from distcache_django.conf.distcache import is_distributed
 from distcache_django.core.effects import Load, Op, Pause
-from distcache_django.core.freshness import HIT, LOAD, WAIT, Lease, Versions
+from distcache_django.core.freshness import HIT, LOAD, WAIT, Lease, Look, Versions
 from distcache_django.exceptions import CodecError
 from distcache_django.freshness.attempts import Attempt, MarkFailed
 from distcache_django.freshness.learning import Learning
@@ -42,6 +42,7 @@ T = TypeVar("T")
 #: Seconds between looks at an answer that another loads: at first, how they grow, at most.
 _FIRST_PAUSE, _SLOWER, _LONGEST_PAUSE = 0.001, 1.2, 0.02
 _LEASE = ":lease"
+_MOST_LOOKS = 16_384
 _ABSENT = object()
 #: The lease that an Op holds, with the key of the answer that it loads: one, or none.
 _Held = list[tuple[str, Lease]]
@@ -80,6 +81,8 @@ class Freshness:
             random=os.urandom,
             mark_ms=round(settings.mark_timeout * 1000),
         )
+        # What hot answers are looked for by, some 0.8 KiB each. A partial: a cycle would keep the service alive.
+        self._look = lru_cache(_MOST_LOOKS)(partial(_find_look, self._placing, self._versions))
         self.forget()
         _living.add(self)
         #: The dependencies of answers that had to be found, by key.
@@ -153,12 +156,13 @@ class Freshness:
     def want(self, key: str, dependencies: Sequence[str], load: Callable[[], Any], timeout: float) -> Wanted:
         """Return where an answer is and what vouches for it: records that are there too, if there are any."""
         place = self.full_key(self._placing.key(key, dependencies))
-        return Wanted(place, dependencies, self._placing.beside(place, dependencies), load, timeout)
+        return Wanted(self._look(place, tuple(dependencies)), dependencies, load, timeout)
 
     def want_learned(self, learning: Learning, key: str, dependencies: Sequence[str], timeout: float) -> Wanted:
         """Return the same for an answer whose dependencies are found: versions are kept by name while it loads."""
         place = self.full_key(self._placing.key(key, dependencies))
-        return Wanted(place, dependencies, self._placing.first(dependencies), learning.load, timeout, learning)
+        look = self._versions.look(place, self._placing.first(dependencies))
+        return Wanted(look, dependencies, learning.load, timeout, learning)
 
     def _run(self, op: Op[Any], held: _Held) -> Any:
         """Run ``op``; whatever ends it, a signal or a time limit too, frees the lease it holds."""
@@ -191,10 +195,10 @@ class Freshness:
         claims: list[Lease] = []
         try:
             while True:
-                key = wanted.key
+                key = wanted.look.key
                 if (outer := recorder()) is not None:
                     yield from self._tell(outer, wanted.dependencies)
-                begun = yield from self._versions.begin(key, wanted.records, partial(self._claim, key, claims))
+                begun = yield from self._versions.begin(wanted.look, partial(self._claim, key, claims))
                 if begun.state is HIT:
                     value = self._decode(key, begun.payload)
                     if value is not _ABSENT:
@@ -221,7 +225,7 @@ class Freshness:
         yield Pause(seconds)
         if wanted.learning is not None:
             wanted = yield from wanted.learning.again()
-            self._unclaim(claims, unless=wanted.key)
+            self._unclaim(claims, unless=wanted.look.key)
         return wanted
 
     def _tell(self, outer: Recorder, dependencies: Sequence[str]) -> Op[None]:
@@ -247,7 +251,7 @@ class Freshness:
         if wanted.learning is not None:
             wanted.learning.prime(versions)
         value = yield Load(wanted.load)
-        payload = self._encoded(wanted.key, value)
+        payload = self._encoded(wanted.look.key, value)
         ttl_ms = max(1, round(wanted.timeout * 1000 * (1 - random.random() * self.settings.ttl_jitter)))
         if wanted.learning is not None:
             place = yield from wanted.learning.place()
@@ -255,7 +259,7 @@ class Freshness:
                 yield from self._versions.fill(place[0], payload, place[1], ttl_ms, None)
             payload = None
         _, lease = held.pop()
-        yield from self._versions.fill(wanted.key, payload, versions, ttl_ms, lease)
+        yield from self._versions.fill(wanted.look.key, payload, versions, ttl_ms, lease)
         return value
 
     def _encoded(self, key: str, value: Any) -> bytes | None:
@@ -323,6 +327,10 @@ class Freshness:
     def counts(self) -> dict[str, int]:
         """Return how often each thing happened in this process."""
         return self.tallies.read()
+
+
+def _find_look(placing: Placing, versions: Versions, key: str, dependencies: tuple[str, ...]) -> Look:
+    return versions.look(key, placing.beside(key, dependencies))
 
 
 class _Off:

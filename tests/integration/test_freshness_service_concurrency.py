@@ -126,8 +126,8 @@ def test_a_lease_that_its_holder_takes_to_the_grave_ends(ground):
     """The loader's process was killed: one lease later another one loads, and stores."""
     dead, alive = ground.process(lease=0.5), ground.process(lease=0.5)
     wanted = dead.want("k", (ROW,), lambda: None, 60)
-    claim = dead._claim(wanted.key, [])
-    assert dead.runtime.cluster.run(dead._versions.begin(wanted.key, wanted.records, lambda: claim)).state == "load"
+    claim = dead._claim(wanted.look.key, [])
+    assert dead.runtime.cluster.run(dead._versions.begin(wanted.look, lambda: claim)).state == "load"
 
     loader = Loader(0.0)
     assert read(alive, loader) == read(alive, loader) == "value"
@@ -281,7 +281,7 @@ def raise_(error: BaseException) -> None:
 def test_a_damaged_answer_is_replaced(ground, one, caplog):
     loader = Loader(0.0)
     read(one, loader)
-    key = one.want("k", (ROW,), loader, 60).key
+    key = one.want("k", (ROW,), loader, 60).look.key
     node = ground.topology.owner(key)
     with ground.client(node) as client:
         stored = client.get(key)
@@ -296,7 +296,7 @@ def test_a_damaged_answer_is_replaced(ground, one, caplog):
 def test_a_damaged_answer_that_cannot_be_removed_is_loaded_each_time(ground, one):
     loader = Loader(0.0)
     read(one, loader)
-    key = one.want("k", (ROW,), loader, 60).key
+    key = one.want("k", (ROW,), loader, 60).look.key
     with ground.client(ground.topology.owner(key)) as client:
         client.set(key, client.get(key)[:-3] + b"???")
         client.execute_command("ACL", "SETUSER", "default", "-unlink")
@@ -312,7 +312,7 @@ def test_a_damaged_answer_that_cannot_be_removed_is_loaded_each_time(ground, one
 def test_what_is_no_answer_is_a_miss(ground, one, rubbish):
     loader = Loader(0.0)
     read(one, loader)
-    key = one.want("k", (ROW,), loader, 60).key
+    key = one.want("k", (ROW,), loader, 60).look.key
     with ground.client(ground.topology.owner(key)) as client:
         client.set(key, rubbish)
 
