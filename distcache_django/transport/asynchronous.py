@@ -6,6 +6,7 @@ import asyncio
 import inspect
 import weakref
 from collections.abc import AsyncGenerator, Mapping, Sequence
+from contextlib import suppress
 from functools import partial
 from typing import Any, TypeVar
 
@@ -185,7 +186,7 @@ class AsyncDriver:
         if isinstance(effect, (Owe, OweBumps)):
             remember(self.health, effect)
         elif isinstance(effect, Pause):
-            await asyncio.sleep(effect.seconds)
+            await _pause(effect, loop)
             left = self.deadline
         elif isinstance(effect, Load):
             try:
@@ -194,3 +195,21 @@ class AsyncDriver:
             except Exception as error:  # noqa: BLE001 - it is the Op's to pass on
                 outcome = Raised(error)
         return outcome, loop.time() + left
+
+
+async def _pause(pause: Pause, loop: asyncio.AbstractEventLoop) -> None:
+    if pause.until is None:
+        await asyncio.sleep(pause.seconds)
+        return
+    woken = asyncio.Event()
+
+    def wake() -> None:
+        with suppress(RuntimeError):  # the loop has been closed
+            loop.call_soon_threadsafe(woken.set)
+
+    pause.until.call(wake)
+    try:
+        with suppress(TimeoutError):
+            await asyncio.wait_for(woken.wait(), pause.seconds)
+    finally:
+        pause.until.forget(wake)

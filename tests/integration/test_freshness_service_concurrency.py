@@ -13,6 +13,7 @@ from typing import Any
 import pytest
 
 from distcache_django.freshness.service import Freshness
+from distcache_django.freshness.turns import Turn
 from distcache_django.testing import LocalNodes
 from tests.simulation.ground import Ground, ground_on
 from tests.support.waiting import wait_until
@@ -126,8 +127,9 @@ def test_a_lease_that_its_holder_takes_to_the_grave_ends(ground):
     """The loader's process was killed: one lease later another one loads, and stores."""
     dead, alive = ground.process(lease=0.5), ground.process(lease=0.5)
     wanted = dead.want("k", (ROW,), lambda: None, 60)
-    claim = dead._claim(wanted.look.key, [])
-    assert dead.runtime.cluster.run(dead._versions.begin(wanted.look, lambda: claim)).state == "load"
+    turn = Turn(dead._turns)
+    begun = dead._versions.begin(wanted.look, lambda: turn.ask(wanted.look.key))
+    assert dead.runtime.cluster.run(begun).state == "load"
 
     loader = Loader(0.0)
     assert read(alive, loader) == read(alive, loader) == "value"
@@ -342,9 +344,10 @@ def test_a_child_that_is_born_while_its_parent_loads_waits_for_it(ground, one):
     thread = threading.Thread(target=read, args=(one, loader))
     thread.start()
     wait_until(lambda: loader.begun)
+    assert one._turns._endings
 
     fresh = Loader(0.0)
-    assert in_child(lambda: one.forget is not None and not one._claimed)
+    assert in_child(lambda: not one._turns._endings)
     assert in_child(lambda: read(one, fresh) == "value" and fresh.completed == 0)
 
     thread.join()
