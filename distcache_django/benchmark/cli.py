@@ -59,6 +59,7 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     parser.add_argument("--only", metavar="NAME,…", help="only these scenarios, or subjects of orm, by name")
     parser.add_argument("--writes", type=float, default=80.0, help="orm: writes a second (default: 80)")
     parser.add_argument("--db-ms", type=float, default=5.0, help="orm: ms to the database and back (default: 5)")
+    parser.add_argument("--threads", type=int, default=4, help="orm: reading threads a process (default: 4)")
     parser.add_argument("--seed", type=int, help="seed of data and order (default: random; printed)")
     parser.add_argument("--quick", action="store_true", help="few and short rounds: shows that it runs, proves nothing")
     parser.add_argument(
@@ -96,7 +97,7 @@ def _complete(chosen: dict[str, Any]) -> dict[str, Any]:
             chosen[name] = value
     if chosen["seed"] is None:
         chosen["seed"] = random.SystemRandom().randrange(1_000_000)
-    for name in ("rounds", "seconds", "runs", "nodes", "writes"):
+    for name in ("rounds", "seconds", "runs", "nodes", "writes", "threads"):
         if chosen[name] <= 0:
             raise BadUsage(f"--{name} must be above 0, not {chosen[name]}")
     if chosen["db_ms"] < 0:
@@ -124,7 +125,7 @@ def _measure(chosen: dict[str, Any], stderr: TextIO) -> dict[str, Any]:
 def _command(chosen: dict[str, Any]) -> str:
     """Return the command that repeats this run: every option spelt out, the seed drawn included."""
     words = ["distcache", "benchmark", chosen["suite"], *(["--peers"] if chosen["peers"] else [])]
-    loads = ("writes", "db_ms") if chosen["suite"] == "orm" else ()
+    loads = ("writes", "db_ms", "threads") if chosen["suite"] == "orm" else ()
     for name in ("nodes", "rounds", "seconds", "runs", "pin", "only", "seed", *loads):
         if chosen[name] is not None:
             words += [f"--{name.replace('_', '-')}", str(chosen[name])]
@@ -184,7 +185,7 @@ def _run_orm(chosen: dict[str, Any], stderr: TextIO) -> dict[str, Any]:
             rounds=chosen["rounds"],
             seconds=chosen["seconds"],
             seed=chosen["seed"],
-            load=orm.Load(writes=chosen["writes"], distance_ms=chosen["db_ms"]),
+            load=orm.Load(writes=chosen["writes"], distance_ms=chosen["db_ms"], reader_threads=chosen["threads"]),
             only=_only(chosen["only"], tuple(each.contender.alias for each in SUBJECTS)),
             is_quick=chosen["quick"],
         ),

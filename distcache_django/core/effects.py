@@ -10,17 +10,17 @@ I/O itself. The blocking driver, the asyncio driver and the in-memory nodes of t
 * ``Owe``: remember that keys of a node missed a write. They are removed there before the node is used again.
 * ``OweBumps``: remember that version records of a node missed a bump, which they get before the node is used again.
 * ``Load``: call a function of the user's; its result, awaited where it is awaitable, is sent back.
-* ``Pause``: wait.
+* ``Pause``: wait, at most until something has happened that is named.
 """
 
 from __future__ import annotations
 
 from collections.abc import Callable, Generator, Sequence
-from typing import Any, TypeVar
+from typing import Any, Protocol, TypeVar
 
 from distcache_django.core.requests import Request
 
-__all__ = ["Ask", "Effect", "Gather", "Load", "Op", "Owe", "OweBumps", "Pause", "Raised", "step"]
+__all__ = ["Ask", "Effect", "Gather", "Load", "Op", "Owe", "OweBumps", "Pause", "Raised", "Until", "step"]
 
 T = TypeVar("T")
 
@@ -79,13 +79,27 @@ class Load:
         self.function = function
 
 
+class Until(Protocol):
+    """Be what a pause may end with, known to drivers that have threads or loops."""
+
+    def wait(self, seconds: float, /) -> object:
+        """Block until it has happened, no longer than ``seconds``."""
+
+    def call(self, function: Callable[[], None], /) -> None:
+        """Have ``function`` called, on any thread, when it happens; at once if it has."""
+
+    def forget(self, function: Callable[[], None], /) -> None:
+        """Call a function no more."""
+
+
 class Pause:
-    """Wait for ``seconds``."""
+    """Wait for ``seconds``, or only ``until`` something has happened; a driver without threads may ignore that."""
 
-    __slots__ = ("seconds",)
+    __slots__ = ("seconds", "until")
 
-    def __init__(self, seconds: float) -> None:
+    def __init__(self, seconds: float, until: Until | None = None) -> None:
         self.seconds = seconds
+        self.until = until
 
 
 class Raised:

@@ -18,7 +18,7 @@ from distcache_django.core.effects import Ask, Gather, Op, OweBumps
 from distcache_django.core.requests import Bump, FetchMany, Fill, Mark, Mint, Register, Remove, Request, Store, Unmark
 from distcache_django.exceptions import NodeRefused, TransportError
 
-__all__ = ["BYPASS", "HIT", "LOAD", "RECORD_PREFIX", "RECORD_TTL_MS", "WAIT", "Begun", "Lease", "Versions"]
+__all__ = ["BYPASS", "HIT", "LOAD", "RECORD_PREFIX", "RECORD_TTL_MS", "WAIT", "Begun", "Lease", "Look", "Versions"]
 
 #: What the keys of all version records begin with: no cache's keys do, so clear() leaves them alone.
 RECORD_PREFIX = "dc:v:"
@@ -52,6 +52,21 @@ class Begun(NamedTuple):
     state: str
     payload: bytes = b""
     versions: bytes = b""
+
+
+class Look(NamedTuple):
+    """Be how to look for an answer: made once by ``Versions.look``, of use as often as the answer is asked for."""
+
+    key: str
+    records: tuple[str, ...]
+    #: The node of the answer, and that of each record.
+    home: str
+    nodes: tuple[str, ...]
+    #: What reads them all, the first one the answer too; and where in the replies each record is.
+    asks: tuple[Ask, ...]
+    places: tuple[tuple[str, int], ...]
+    #: What an answer with so many versions begins with, before them.
+    head: bytes
 
 
 class _Asked(NamedTuple):
@@ -95,56 +110,59 @@ class Versions:
 
     # ------------------------------------------------------------------ readers
 
-    def begin(self, key: str, records: Sequence[str], claim: Callable[[], Lease | None]) -> Op[Begun]:
-        """Look for an answer: one round trip at a hit, two at a miss.
-
-        At a miss, missing records are made and the right to load is asked for in the same round trip: the lease
-        that ``claim`` names. If it names none, a miss is ``WAIT``. Never raises for a node: an answer without votes
-        is bypassed.
-        """
-        nodes = list(map(self._owner, records))
-        try:
-            entry, found = yield from self._read(key, records, nodes)
-            payload = self._vouched(entry, nodes, found)
-            if payload is None and (yield from self._acquaint(nodes, found)):
-                payload = self._vouched(entry, nodes, found)
-            if payload is not None:
-                return Begun(HIT, payload)
-            return (yield from self._miss(key, records, nodes, found, claim))
-        except TransportError:
-            return Begun(BYPASS)
-
-    def _read(self, key: str, records: Sequence[str], nodes: Sequence[str]) -> Op[tuple[bytes | None, _Found]]:
-        """Read an answer and records at once; mostly one node has them all."""
+    def look(self, key: str, records: Sequence[str]) -> Look:
+        """Return how to look for an answer and its records: all at once, mostly at one node."""
         home = self._owner(key)
-        if nodes.count(home) == len(nodes):
-            entry, *found = yield Ask(home, FetchMany((key, *records)))
-            return entry, found
+        nodes = tuple(map(self._owner, records))
         wanted: dict[str, list[str]] = {home: [key]}
         places = []
         for node, record in zip(nodes, records, strict=True):
             part = wanted.setdefault(node, [])
             places.append((node, len(part)))
             part.append(record)
+        asks = tuple(Ask(node, FetchMany(part)) for node, part in wanted.items())
+        return Look(key, tuple(records), home, nodes, asks, tuple(places), _head(len(nodes)))
+
+    def begin(self, look: Look, claim: Callable[[], Lease | None]) -> Op[Begun]:
+        """Look for an answer: one round trip at a hit, two at a miss.
+
+        At a miss, missing records are made and the right to load is asked for in the same round trip: the lease
+        that ``claim`` names. If it names none, a miss is ``WAIT``. Never raises for a node: an answer without votes
+        is bypassed.
+        """
+        try:
+            entry, found = yield from self._read(look)
+            payload = self._vouched(entry, look, found)
+            if payload is None and (yield from self._acquaint(look.nodes, found)):
+                payload = self._vouched(entry, look, found)
+            if payload is not None:
+                return Begun(HIT, payload)
+            return (yield from self._miss(look, found, claim))
+        except TransportError:
+            return Begun(BYPASS)
+
+    def _read(self, look: Look) -> Op[tuple[bytes | None, _Found]]:
+        """Read an answer and records at once."""
+        if len(look.asks) == 1:
+            entry, *found = yield look.asks[0]
+            return entry, found
         replies: dict[str, _Found] = {}
-        asks = [Ask(node, FetchMany(part)) for node, part in wanted.items()]
-        for ask, reply in zip(asks, (yield Gather(asks)), strict=True):
+        for ask, reply in zip(look.asks, (yield Gather(look.asks)), strict=True):
             if isinstance(reply, TransportError):
                 raise reply
             replies[ask.node] = reply
-        return replies[home][0], [replies[node][place] for node, place in places]
+        return replies[look.home][0], [replies[node][place] for node, place in look.places]
 
-    def _vouched(self, entry: bytes | None, nodes: Sequence[str], found: _Found) -> bytes | None:
+    def _vouched(self, entry: bytes | None, look: Look, found: _Found) -> bytes | None:
         """Return the payload of an answer if every record has a vote and says what the answer says, else ``None``."""
         if entry is None or None in found:
             return None
-        versions = b"".join(found)  # type: ignore[arg-type]
-        head = _head(versions)
+        head = look.head + b"".join(found)  # type: ignore[arg-type]
         # Records are no shorter than a version, so none is longer if all together are not.
-        if not entry.startswith(head) or len(versions) != _SIZE * len(nodes):
+        if not entry.startswith(head) or len(head) != len(look.head) + _SIZE * len(found):
             return None
         node, life = "", None
-        for place, record in zip(nodes, found, strict=True):
+        for place, record in zip(look.nodes, found, strict=True):
             if place != node:
                 node, life = place, self._life(place)
             if life is None or not record.startswith(life.incarnation):  # type: ignore[union-attr]
@@ -158,34 +176,26 @@ class Versions:
             yield from self._register(unknown)
         return bool(unknown)
 
-    def _miss(
-        self,
-        key: str,
-        records: Sequence[str],
-        nodes: Sequence[str],
-        found: _Found,
-        claim: Callable[[], Lease | None],
-    ) -> Op[Begun]:
-        lacking = self._lacking(nodes, found)
+    def _miss(self, look: Look, found: _Found, claim: Callable[[], Lease | None]) -> Op[Begun]:
+        lacking = self._lacking(look.nodes, found)
         if lacking is None:
             return Begun(BYPASS)
         lease = claim()
         if lease is None:
             return Begun(WAIT)
-        home = self._owner(key)
-        if not self._knows(home, None):
-            yield from self._register({home})
-        reply = yield from self._mint(records, nodes, found, lacking, (home, key, lease))
-        state = self._judge(reply, nodes, found)
+        if not self._knows(look.home, None):
+            yield from self._register({look.home})
+        reply = yield from self._mint(look, found, lacking, lease)
+        state = self._judge(reply, look, found)
         if state is not LOAD and reply is not None and reply.head is not None:
-            yield from self.fill(key, None, b"", 0, lease)
+            yield from self.fill(look.key, None, b"", 0, lease)
         return Begun(state, versions=b"".join(found) if state is LOAD else b"")  # type: ignore[arg-type]
 
-    def _judge(self, reply: _Asked | None, nodes: Sequence[str], found: _Found) -> str:
+    def _judge(self, reply: _Asked | None, look: Look, found: _Found) -> str:
         """Return what to do after asking for the lease."""
-        if reply is None or not all(map(self._votes, nodes, found)):
+        if reply is None or not all(map(self._votes, look.nodes, found)):
             return BYPASS
-        if reply.head is None or reply.head == _head(b"".join(found)):  # type: ignore[arg-type]
+        if reply.head is None or reply.head == look.head + b"".join(found):  # type: ignore[arg-type]
             return WAIT  # somebody else loads, or has just done so
         return LOAD
 
@@ -195,27 +205,20 @@ class Versions:
         hopeless = any(self._life(nodes[i]) is None or self._is_marked(nodes[i], found[i]) for i in lacking)
         return None if hopeless else lacking
 
-    def _mint(
-        self,
-        records: Sequence[str],
-        nodes: Sequence[str],
-        found: _Found,
-        lacking: Sequence[int],
-        about: tuple[str, str, Lease] | None = None,
-    ) -> Op[_Asked | None]:
-        """Have records made, put them into ``found``, and ask for the lease of an answer, if one is named.
+    def _mint(self, look: Look, found: _Found, lacking: Sequence[int], lease: Lease | None = None) -> Op[_Asked | None]:
+        """Have records made, put them into ``found``, and ask for the lease of the answer, if one is named.
 
-        ``about`` is the answer's node, its key and the lease, which is kept beside the answer wherever its own name
-        would put it: ``fill`` frees it there. ``None``: that node could not be asked, or cannot store.
+        It is kept beside the answer wherever its own name would put it: ``fill`` frees it there. ``None``: that node
+        could not be asked, or cannot store.
         """
-        home, key, lease = about or ("", "", None)
-        parts: dict[str, list[int]] = {home: []} if lease else {}
+        parts: dict[str, list[int]] = {look.home: []} if lease else {}
         for index in lacking:
-            parts.setdefault(nodes[index], []).append(index)
+            parts.setdefault(look.nodes[index], []).append(index)
         asks = []
         for node, part in parts.items():
-            keys = [records[i] for i in part]
-            guarded = (lease, key, len(_head(b"")) + _SIZE * len(records)) if node == home else ()
+            keys = [look.records[i] for i in part]
+            head_size = len(look.head) + _SIZE * len(look.records)
+            guarded = (lease, look.key, head_size) if lease and node == look.home else ()
             asks.append(Ask(node, Mint(keys, RECORD_TTL_MS, *guarded)))
         asked = None
         for ask, reply in zip(asks, (yield Gather(asks)), strict=True):
@@ -224,7 +227,7 @@ class Versions:
                 continue
             for index, record in zip(parts[ask.node], reply[0], strict=True):
                 found[index] = record
-            if ask.node == home:
+            if lease and ask.node == look.home:
                 asked = _Asked(reply[1])
         return asked
 
@@ -241,7 +244,7 @@ class Versions:
 
         One round trip. Without a payload the lease is freed, no more.
         """
-        value = None if payload is None else _head(versions) + payload
+        value = None if payload is None else _head(len(versions) // _SIZE) + versions + payload
         request: Request
         if lease is not None:
             request = Fill(key, value, ttl_ms, lease.key, lease.nonce)
@@ -258,15 +261,15 @@ class Versions:
 
         One round trip, two where records are missing.
         """
-        nodes = list(map(self._owner, records))
+        look = self.look(records[0], records)
         try:
-            _, found = yield from self._read(records[0], records, nodes)
-            yield from self._acquaint(nodes, found)
-            if lacking := self._lacking(nodes, found):
-                yield from self._mint(records, nodes, found, lacking)
+            _, found = yield from self._read(look)
+            yield from self._acquaint(look.nodes, found)
+            if lacking := self._lacking(look.nodes, found):
+                yield from self._mint(look, found, lacking)
         except TransportError:
             return None
-        return found if all(map(self._votes, nodes, found)) else None  # type: ignore[return-value]
+        return found if all(map(self._votes, look.nodes, found)) else None  # type: ignore[return-value]
 
     # ------------------------------------------------------------------ writers
 
@@ -358,6 +361,6 @@ class Versions:
         return self._wall() * 1000 <= max(deadlines, default=0)
 
 
-def _head(versions: bytes) -> bytes:
-    """Return what an answer under these versions begins with; their number keeps longer lists apart from shorter."""
-    return _TAG + (len(versions) // _SIZE).to_bytes(2) + versions
+def _head(number: int) -> bytes:
+    """Return what an answer under so many versions begins with: the number keeps longer lists apart from shorter."""
+    return _TAG + number.to_bytes(2)

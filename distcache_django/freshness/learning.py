@@ -87,7 +87,7 @@ class Learning:
                 yield from service.runtime.coordinator.store(self._hint, value, round(self._timeout * 1000))
             except TransportError:
                 pass
-        return self._want(names).key, b"".join(found[name] for name in names)
+        return self._want(names).look.key, b"".join(found[name] for name in names)
 
     def _remember(self, names: tuple[str, ...]) -> None:
         learned = self._service.learned

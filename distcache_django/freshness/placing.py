@@ -11,6 +11,7 @@ from collections.abc import Callable, Iterable, Mapping, Sequence
 from functools import lru_cache
 from typing import TYPE_CHECKING, Any, NamedTuple
 
+from distcache_django.core.freshness import Look
 from distcache_django.freshness.dependencies import record_keys, record_tag
 
 if TYPE_CHECKING:
@@ -36,11 +37,10 @@ class Place(NamedTuple):
 
 
 class Wanted(NamedTuple):
-    """Be an answer that is looked for: its key, and what vouches for it."""
+    """Be an answer that is looked for: where it and what vouches for it are, and what to do if it is not there."""
 
-    key: str
+    look: Look
     dependencies: Sequence[str]
-    records: Sequence[str]
     load: Callable[[], Any]
     timeout: float
     #: Where the dependencies have to be found.

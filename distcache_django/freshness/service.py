@@ -14,8 +14,8 @@ import time
 import weakref
 from collections.abc import Awaitable, Callable, Collection, Sequence
 from dataclasses import replace
-from functools import partial
-from typing import Any, TypeVar
+from functools import lru_cache, partial
+from typing import Any, TypeVar, cast
 
 from django.conf import settings as django_settings
 from django.core.cache.backends.base import get_key_func
@@ -24,14 +24,15 @@ from django.core.signals import setting_changed
 from distcache_django.codec.plugins import PICKLE
 from distcache_django.conf import DistcacheSettings, load_settings
 from distcache_django.conf.distcache import is_distributed
-from distcache_django.core.effects import Load, Op, Pause
-from distcache_django.core.freshness import HIT, LOAD, WAIT, Lease, Versions
+from distcache_django.core.effects import Load, Op
+from distcache_django.core.freshness import HIT, LOAD, WAIT, Lease, Look, Versions
 from distcache_django.exceptions import CodecError
 from distcache_django.freshness.attempts import Attempt, MarkFailed
 from distcache_django.freshness.learning import Learning
 from distcache_django.freshness.placing import Placing, Wanted
 from distcache_django.freshness.recording import Recorder, recorder
 from distcache_django.freshness.tallies import Tallies
+from distcache_django.freshness.turns import Turn, Turns
 from distcache_django.runtime import CacheRuntime, runtime_for
 
 __all__ = ["Attempt", "Freshness", "MarkFailed", "forget_service", "freshness"]
@@ -39,9 +40,7 @@ __all__ = ["Attempt", "Freshness", "MarkFailed", "forget_service", "freshness"]
 logger = logging.getLogger("distcache_django.freshness")
 
 T = TypeVar("T")
-#: Seconds between looks at an answer that another loads: at first, how they grow, at most.
-_FIRST_PAUSE, _SLOWER, _LONGEST_PAUSE = 0.001, 1.2, 0.02
-_LEASE = ":lease"
+_MOST_LOOKS = 16_384
 _ABSENT = object()
 #: The lease that an Op holds, with the key of the answer that it loads: one, or none.
 _Held = list[tuple[str, Lease]]
@@ -80,14 +79,16 @@ class Freshness:
             random=os.urandom,
             mark_ms=round(settings.mark_timeout * 1000),
         )
-        self.forget()
+        # What hot answers are looked for by, some 0.8 KiB each. A partial: a cycle would keep the service alive.
+        self._look = lru_cache(_MOST_LOOKS)(partial(_find_look, self._placing, self._versions))
+        self._turns = Turns(settings.lease)
         _living.add(self)
         #: The dependencies of answers that had to be found, by key.
         self.learned: dict[str, tuple[str, ...]] = {}
 
     def forget(self) -> None:
-        """Claim nothing, as a forked child must: its parent's threads, which claimed, are not in it."""
-        self._claimed: set[str] = set()
+        """Wait for no thread of the parent, as a forked child must: they are not in it."""
+        self._turns.forget()
 
     # ------------------------------------------------------------------ readers
 
@@ -153,12 +154,13 @@ class Freshness:
     def want(self, key: str, dependencies: Sequence[str], load: Callable[[], Any], timeout: float) -> Wanted:
         """Return where an answer is and what vouches for it: records that are there too, if there are any."""
         place = self.full_key(self._placing.key(key, dependencies))
-        return Wanted(place, dependencies, self._placing.beside(place, dependencies), load, timeout)
+        return Wanted(self._look(place, tuple(dependencies)), dependencies, load, timeout)
 
     def want_learned(self, learning: Learning, key: str, dependencies: Sequence[str], timeout: float) -> Wanted:
         """Return the same for an answer whose dependencies are found: versions are kept by name while it loads."""
         place = self.full_key(self._placing.key(key, dependencies))
-        return Wanted(place, dependencies, self._placing.first(dependencies), learning.load, timeout, learning)
+        look = self._versions.look(place, self._placing.first(dependencies))
+        return Wanted(look, dependencies, learning.load, timeout, learning)
 
     def _run(self, op: Op[Any], held: _Held) -> Any:
         """Run ``op``; whatever ends it, a signal or a time limit too, frees the lease it holds."""
@@ -187,14 +189,13 @@ class Freshness:
         return (yield from self._answer(wanted, held))
 
     def _answer(self, wanted: Wanted, held: _Held) -> Op[Any]:
-        pause, waited = _FIRST_PAUSE, 0.0
-        claims: list[Lease] = []
+        turn = Turn(self._turns)
         try:
             while True:
-                key = wanted.key
+                key = wanted.look.key
                 if (outer := recorder()) is not None:
                     yield from self._tell(outer, wanted.dependencies)
-                begun = yield from self._versions.begin(key, wanted.records, partial(self._claim, key, claims))
+                begun = yield from self._versions.begin(wanted.look, partial(turn.ask, key))
                 if begun.state is HIT:
                     value = self._decode(key, begun.payload)
                     if value is not _ABSENT:
@@ -204,24 +205,22 @@ class Freshness:
                         continue
                 elif begun.state is LOAD:
                     self.tallies.miss()
-                    held.append((key, claims[0]))
+                    held.append((key, cast("Lease", turn.lease)))
                     return (yield from self._load(wanted, begun.versions, held))
-                if begun.state is not WAIT or waited > 2 * self.settings.lease:
+                if begun.state is not WAIT or turn.waited > 2 * self.settings.lease:
                     self.tallies.bypass()
                     return (yield Load(wanted.load))
-                wanted = yield from self._wait(wanted, pause, claims)
-                waited += pause
-                pause = min(pause * _SLOWER, _LONGEST_PAUSE)
+                wanted = yield from self._wait(wanted, turn)
         finally:
-            self._unclaim(claims)
+            turn.end()
 
-    def _wait(self, wanted: Wanted, seconds: float, claims: list[Lease]) -> Op[Wanted]:
+    def _wait(self, wanted: Wanted, turn: Turn) -> Op[Wanted]:
         """Give another time to load; return what to look for then."""
         self.tallies.wait()
-        yield Pause(seconds)
+        yield from turn.wait()
         if wanted.learning is not None:
             wanted = yield from wanted.learning.again()
-            self._unclaim(claims, unless=wanted.key)
+            turn.end(unless=wanted.look.key)
         return wanted
 
     def _tell(self, outer: Recorder, dependencies: Sequence[str]) -> Op[None]:
@@ -229,25 +228,11 @@ class Freshness:
         if new := outer.missing(dependencies):
             outer.learn(new, (yield from self._versions.votes(self._placing.first(new))))
 
-    def _claim(self, key: str, claims: list[Lease]) -> Lease | None:
-        """Return the lease to ask for, ``None`` while another thread or task of this process does."""
-        if not claims:
-            name = f"{key}{_LEASE}"
-            if name in self._claimed:
-                return None
-            self._claimed.add(name)
-            claims.append(Lease(name, secrets.token_bytes(12), round(self.settings.lease * 1000)))
-        return claims[0]
-
-    def _unclaim(self, claims: list[Lease], unless: str = "") -> None:
-        if claims and claims[0].key != f"{unless}{_LEASE}":
-            self._claimed.discard(claims.pop().key)
-
     def _load(self, wanted: Wanted, versions: bytes, held: _Held) -> Op[Any]:
         if wanted.learning is not None:
             wanted.learning.prime(versions)
         value = yield Load(wanted.load)
-        payload = self._encoded(wanted.key, value)
+        payload = self._encoded(wanted.look.key, value)
         ttl_ms = max(1, round(wanted.timeout * 1000 * (1 - random.random() * self.settings.ttl_jitter)))
         if wanted.learning is not None:
             place = yield from wanted.learning.place()
@@ -255,7 +240,7 @@ class Freshness:
                 yield from self._versions.fill(place[0], payload, place[1], ttl_ms, None)
             payload = None
         _, lease = held.pop()
-        yield from self._versions.fill(wanted.key, payload, versions, ttl_ms, lease)
+        yield from self._versions.fill(wanted.look.key, payload, versions, ttl_ms, lease)
         return value
 
     def _encoded(self, key: str, value: Any) -> bytes | None:
@@ -323,6 +308,10 @@ class Freshness:
     def counts(self) -> dict[str, int]:
         """Return how often each thing happened in this process."""
         return self.tallies.read()
+
+
+def _find_look(placing: Placing, versions: Versions, key: str, dependencies: tuple[str, ...]) -> Look:
+    return versions.look(key, placing.beside(key, dependencies))
 
 
 class _Off:

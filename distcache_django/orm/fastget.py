@@ -3,7 +3,7 @@
 Building a queryset and its SQL is most of what a cached ``get`` would cost. For the plain case, that is equality of
 columns on a queryset that nothing was done to, the key and the dependencies follow from the arguments alone. What is
 stored are the row's values in the order of the model's columns, after Django's converters, or that there is no row;
-the instance is made by ``Model.from_db``, as ever. Everything else takes the usual way (see ``reads``), and so does
+the instance is made as ``Model.from_db`` makes it. Everything else takes the usual way (see ``reads``), and so does
 whatever is not certainly the same: other lookups, types of values that Django would convert, querysets and fields
 with methods of their own.
 """
@@ -14,18 +14,19 @@ import functools
 import hashlib
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, NamedTuple
 
 from django.conf import settings
 from django.core.signals import setting_changed
 from django.db import connections
-from django.db.models import Model, query
+from django.db.models import Model
 from django.db.models.query import MAX_GET_RESULTS
 from django.db.models.query_utils import Q
 
 from distcache_django.freshness import dependencies
 from distcache_django.freshness.service import freshness
 from distcache_django.orm import fingerprint
+from distcache_django.orm.instances import instances, is_alone
 from distcache_django.orm.options import (
     AnyQuerySet,
     QueryOptions,
@@ -120,8 +121,7 @@ def _lookups(args: tuple[Any, ...], kwargs: Mapping[str, Any]) -> Mapping[str, A
     return found if found and len(found) == len(condition.children) else None
 
 
-@dataclass(frozen=True, slots=True)
-class _Asked:
+class _Asked(NamedTuple):
     """Be a get() that the cache can answer: through which alias, under which key, and what the answer depends on."""
 
     using: str
@@ -170,7 +170,7 @@ def _get(
     values = freshness().answer(asked.key, asked.dependencies, load, lifetime(options))
     if isinstance(values, int):
         raise _failure(queryset.model, values)
-    instance = _from_db(queryset)(asked.using, asked.plan.attnames, values)
+    (instance,) = instances(queryset, asked.using, asked.plan.attnames, (values,))
     if own is not None:
         vars(instance._state)["distcache"] = own
     return instance
@@ -188,16 +188,6 @@ def _failure(model: Any, number: int) -> Exception:
     return failure
 
 
-def _from_db(queryset: AnyQuerySet) -> Callable[..., Any]:
-    """Return the model's from_db(), with the fetch mode that Django 6.1 and later hand to it."""
-    from_db: Callable[..., Any] = queryset.model.from_db
-    mode = getattr(queryset, "_fetch_mode", None)
-    if mode is None:
-        return from_db
-    adapt: Callable[..., Any] | None = vars(query).get("_get_from_db")  # copes with overrides that take no mode
-    return functools.partial(from_db, fetch_mode=mode) if adapt is None else adapt(queryset.model, mode)
-
-
 def _rows(queryset: AnyQuerySet, lookups: Mapping[str, Any]) -> _Outcome:
     """Return the values of the one row that a plain get() finds in the database, or how many rows there are."""
     rows = load_plain(queryset, lookups, MAX_GET_RESULTS)
@@ -209,8 +199,7 @@ def _rows(queryset: AnyQuerySet, lookups: Mapping[str, Any]) -> _Outcome:
 
 def _is_plain(queryset: AnyQuerySet) -> bool:
     """Return whether nothing was done to a queryset that a get() would see."""
-    mode = getattr(queryset, "_fetch_mode", None)  # since Django 6.1
-    return is_plain(queryset) and not queryset._known_related_objects and (mode is None or not mode.track_peers)
+    return is_plain(queryset) and is_alone(queryset)
 
 
 # ------------------------------------------------------------------ plans

@@ -46,6 +46,16 @@ _RELIED_ON: Final = (
 _SCALARS: Final = frozenset({int, bool, str, uuid.UUID, datetime.date})
 
 
+class _Waiting(tuple[bool, tuple[()], dict[str, Any]]):
+    """Be a filter that this module lets wait. As long as one does, nobody has seen its query, which stays plain."""
+
+    __slots__ = ()
+
+    def __reduce__(self) -> tuple[type[tuple[Any, ...]], tuple[tuple[Any, ...]]]:
+        """Be copied and pickled as what Django knows: of the copy's query this module knows nothing."""
+        return tuple, (tuple(self),)
+
+
 @dataclass(frozen=True, slots=True)
 class Column:
     """Be a column that a plain filter may name."""
@@ -63,7 +73,7 @@ def is_plain(queryset: AnyQuerySet) -> bool:
         and not queryset._for_write
         and queryset._fields is None
         and _is_plain_class(queryset.__class__, queryset.model)
-        and _is_plain_query(queryset._query)
+        and (type(queryset._deferred_filter) is _Waiting or _is_plain_query(queryset._query))
     )
 
 
@@ -125,7 +135,7 @@ def wrap_filter(original: Callable[..., Any]) -> Callable[..., Any]:
     def _filter_or_exclude(self: AnyQuerySet, negate: bool, args: tuple[Any, ...], kwargs: dict[str, Any]) -> Any:
         if not negate and not args and _may_wait(self) and (plain := _values(self.model, kwargs)) is not None:
             clone = self._chain()
-            clone._deferred_filter = False, (), plain
+            clone._deferred_filter = _Waiting((False, (), plain))
             return clone
         return original(self, negate, args, kwargs)
 

@@ -11,20 +11,20 @@ from __future__ import annotations
 
 import functools
 import sys
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from functools import lru_cache, partial
-from itertools import chain
 from typing import TYPE_CHECKING, Any, Final, NamedTuple, cast
 
 from django.conf import settings
 from django.core.signals import setting_changed
 from django.db import connections
-from django.db.models import Avg, Count, F, Max, Min, Sum, Value
-from django.db.models.expressions import Col, OrderBy, Star
+from django.db.models import F
+from django.db.models.expressions import Star
 from django.db.models.sql.constants import MULTI, SINGLE
 
 from distcache_django.orm.fingerprint import project_digest
+from distcache_django.orm.instances import instances, is_alone
 from distcache_django.orm.options import COMPILE_ONLY, AnyQuery, AnyQuerySet, choose, no_cache
 from distcache_django.orm.plain import filters_of, is_plain, own_copy
 from distcache_django.orm.reads import (
@@ -39,6 +39,7 @@ from distcache_django.orm.reads import (
     may_ask,
     rows_of,
 )
+from distcache_django.orm.shapes import AGGREGATES, Shape, forget_shapes, is_fixed, shape_of
 
 if TYPE_CHECKING:
     from django.db.backends.base.base import BaseDatabaseWrapper
@@ -47,33 +48,16 @@ if TYPE_CHECKING:
 __all__ = ["fetch", "load_plain", "wrap_aggregate", "wrap_count", "wrap_exists"]
 
 Method = Callable[..., Any]
-#: What compiling leaves on a compiler that reading its rows needs.
-_COLUMNS: Final = ("select", "klass_info", "annotation_col_map", "col_count", "has_extra_select")
-#: How many questions are remembered, some 0.5 KiB each, and how many forms of questions.
-_MOST, _MOST_SHAPES = 16_384, 512
+#: How many questions are remembered, some 0.5 KiB each.
+_MOST: Final = 16_384
 #: Questions with a longer text among their values are not.
 _LONGEST_TEXT: Final = 256
-
-
-@dataclass(frozen=True, slots=True)
-class _Shape:
-    """Be what is common to questions that differ in values only: a query, and what its compiler knows of columns."""
-
-    query: AnyQuery
-    #: What to set on it, a way to read rows that need no conversion among it.
-    columns: Mapping[str, Any]
-
-    def compiler(self, using: str) -> SQLCompiler:
-        """Return a compiler that can read rows as if it had compiled."""
-        compiler: SQLCompiler = self.query.get_compiler(using)
-        vars(compiler).update(self.columns)
-        return compiler
 
 
 class _Known(NamedTuple):
     """Be what is known of a question: its form, its SQL, and what it is in the cache, where that is looked for."""
 
-    shape: _Shape
+    shape: Shape
     compiled: Compiled
     identity: Identity | None
 
@@ -88,6 +72,18 @@ class _Question:
 
     known: _Known | None = None
     is_hopeless: bool = False
+
+
+class _Found(NamedTuple):
+    """Be the rows that answer, as they are stored, and what they can be read with."""
+
+    shape: Shape
+    using: str
+    rows: Rows
+
+    def converted(self) -> Iterable[Sequence[Any]]:
+        """Return the rows after Django's converters."""
+        return self.shape.converted(self.using, self.rows)
 
 
 class _Asking(NamedTuple):
@@ -108,8 +104,11 @@ def fetch(queryset: AnyQuerySet, original: Callable[[Any], None]) -> None:
     found = _recall(stand_in, _FETCH)
     if found is None:
         stand_in = _usual(queryset, stand_in)
+    elif found.shape.attnames is not None and is_alone(queryset):
+        queryset._result_cache = instances(stand_in, found.using, found.shape.attnames, found.converted())
+        return
     else:
-        compiler, rows = found
+        compiler, rows = found.shape.compiler(found.using), found.rows
         vars(compiler)["execute_sql"] = lambda **_: [rows] if rows else []
         stand_in.__dict__.update(_query=_Compiled(compiler), _deferred_filter=None)
     original(stand_in)
@@ -123,7 +122,7 @@ def wrap_count(original: Method) -> Method:
     def count(self: AnyQuerySet) -> Any:
         own = own_copy(self)
         found = _recall(own, _COUNT)
-        return original(_usual(self, own)) if found is None else _aggregates(*found)["__count"]
+        return original(_usual(self, own)) if found is None else _aggregates(found)["__count"]
 
     return count
 
@@ -135,7 +134,7 @@ def wrap_exists(original: Method) -> Method:
     def exists(self: AnyQuerySet) -> Any:
         own = own_copy(self)
         found = _recall(own, _EXISTS)
-        return original(_usual(self, own)) if found is None else bool(found[1])
+        return original(_usual(self, own)) if found is None else bool(found.rows)
 
     return exists
 
@@ -149,7 +148,7 @@ def wrap_aggregate(original: Method) -> Method:
             return original(self, *args, **kwargs)
         own = own_copy(self)
         found = _recall(own, _Asking("aggregate", SINGLE, details, partial(_compile_aggregates, kwargs)))
-        return original(_usual(self, own), **kwargs) if found is None or not found[1] else _aggregates(*found)
+        return original(_usual(self, own), **kwargs) if found is None or not found.rows else _aggregates(found)
 
     return aggregate
 
@@ -159,16 +158,16 @@ def _usual(queryset: AnyQuerySet, own: AnyQuerySet) -> AnyQuerySet:
     return queryset if own._db == queryset._db else own
 
 
-def _aggregates(compiler: SQLCompiler, rows: Rows) -> dict[str, Any]:
-    (row,) = compiler.results_iter([cast("list[Any]", rows)])
-    return dict(zip(compiler.query.annotation_select, row, strict=True))
+def _aggregates(found: _Found) -> dict[str, Any]:
+    (row,) = found.converted()
+    return dict(zip(found.shape.query.annotation_select, row, strict=True))
 
 
 # ------------------------------------------------------------------ remembering
 
 
-def _recall(queryset: AnyQuerySet, asking: _Asking) -> tuple[SQLCompiler, Rows] | None:
-    """Return the rows that answer, and a compiler to read them with; ``None``: take the usual way.
+def _recall(queryset: AnyQuerySet, asking: _Asking) -> _Found | None:
+    """Return the rows that answer; ``None``: take the usual way.
 
     :param queryset: no other thread's; it learns which database was asked.
     """
@@ -192,7 +191,7 @@ def _recall(queryset: AnyQuerySet, asking: _Asking) -> tuple[SQLCompiler, Rows] 
     if known is None or known.identity is None or is_too_large(known.identity.key):
         return None
     rows = rows_of(known.identity, partial(known.rows, using, asking.result_type), options)
-    return known.shape.compiler(using), rows
+    return _Found(known.shape, using, rows)
 
 
 def load_plain(queryset: AnyQuerySet, lookups: Mapping[str, Any], limit: int) -> list[list[Any]]:
@@ -218,17 +217,10 @@ def _learn(question: _Question, form: tuple[Any, ...], compiler: SQLCompiler, re
     compiled = compile_sql(compiler)
     identity = identify(compiler, compiled, result_type) if compiled is not None and result_type is not None else None
     is_unknown = identity is None and result_type is not None
-    question.is_hopeless = compiled is None or is_unknown or not _is_fixed(compiler)
+    question.is_hopeless = compiled is None or is_unknown or not is_fixed(compiler)
     if compiled is not None and not question.is_hopeless:
         sql, params = compiled
-        question.known = _Known(_shape(form, compiler), (sys.intern(sql), params), identity)
-
-
-def _is_fixed(compiler: SQLCompiler) -> bool:
-    """Return whether the SQL is the same each time: what a transform becomes depends on the present time zone, say."""
-    parts = [expression for expression, _ in compiler.get_order_by()]
-    parts.extend(compiler.query.annotation_select.values())
-    return all(_FIXED.issuperset(map(type, part.flatten())) for part in parts)
+        question.known = _Known(shape_of(form, compiler), (sys.intern(sql), params), identity)
 
 
 def _question(form: tuple[Any, ...], types: tuple[type, ...], values: tuple[Any, ...]) -> _Question:
@@ -240,22 +232,6 @@ def _question(form: tuple[Any, ...], types: tuple[type, ...], values: tuple[Any,
 @lru_cache(_MOST)
 def _remembered(form: tuple[Any, ...], values: tuple[Any, ...]) -> _Question:
     return _Question()
-
-
-_shapes: dict[tuple[Any, ...], _Shape] = {}
-
-
-def _shape(form: tuple[Any, ...], compiler: SQLCompiler) -> _Shape:
-    found = _shapes.get(form)
-    if found is None:
-        if len(_shapes) >= _MOST_SHAPES:
-            _shapes.clear()
-        columns = {name: value for name, value in vars(compiler).items() if name in _COLUMNS}
-        read = [column for column, *_ in compiler.select[: compiler.col_count]]
-        if not compiler.get_converters(read) and not compiler.has_composite_fields(read):
-            columns["results_iter"] = chain.from_iterable
-        found = _shapes[form] = _Shape(compiler.query, columns)
-    return found
 
 
 def _surroundings(connection: BaseDatabaseWrapper) -> tuple[Any, ...]:
@@ -330,9 +306,6 @@ _FETCH: Final = _Asking("fetch", MULTI, (), _compile_rows)
 _EXISTS: Final = _Asking("exists", SINGLE, (), _compile_exists)
 _COUNT: Final = _Asking("count", SINGLE, (), _compile_count)
 
-_AGGREGATES: Final = frozenset({Sum, Count, Avg, Max, Min})
-#: Expressions of which Django makes the same SQL each time.
-_FIXED: Final = _AGGREGATES | {Col, OrderBy, Star, Value}
 #: What an aggregate of one column has for attributes; one with more is not certainly like all others.
 _USUAL: Final = frozenset({
     "_constructor_args", "distinct", "filter", "default", "order_by", "source_expressions", "extra",
@@ -343,20 +316,24 @@ def _details_of(aggregates: Mapping[str, Any]) -> tuple[Any, ...] | None:
     """Return what tells plain aggregates from all others, ``None`` where they are not plain."""
     details = []
     for alias, each in aggregates.items():
-        if type(each) not in _AGGREGATES or not _USUAL.issuperset(vars(each)):
+        if type(each) not in AGGREGATES or not _USUAL.issuperset(given := vars(each)):
             return None
-        of, *others = each.get_source_expressions()
+        of, *others = each.source_expressions
         name = getattr(of, "name", None) if type(of) is F else "*" if type(of) is Star else None
-        if name is None or each.extra or each.default is not None or any(one is not None for one in others):
+        if name is None or others or each.extra or not _is_bare(given):
             return None
         details.append((alias, type(each), name, bool(each.distinct)))
     return tuple(details)
 
 
+def _is_bare(given: Mapping[str, Any]) -> bool:
+    return given.get("filter") is None and given.get("default") is None and given.get("order_by") is None
+
+
 def _forget(**kwargs: Any) -> None:
     """Learn everything anew; receiver of ``setting_changed``."""
     _remembered.cache_clear()
-    _shapes.clear()
+    forget_shapes()
 
 
 setting_changed.connect(_forget, dispatch_uid="distcache_django.orm.recall")

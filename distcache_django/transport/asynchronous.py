@@ -6,6 +6,7 @@ import asyncio
 import inspect
 import weakref
 from collections.abc import AsyncGenerator, Mapping, Sequence
+from contextlib import suppress
 from functools import partial
 from typing import Any, TypeVar
 
@@ -191,7 +192,7 @@ class AsyncDriver:
         if isinstance(effect, (Owe, OweBumps)):
             remember(self.health, effect)
         elif isinstance(effect, Pause):
-            await asyncio.sleep(effect.seconds)
+            await _pause(effect, loop)
             left = self.deadline
         elif isinstance(effect, Load):
             try:
@@ -200,6 +201,24 @@ class AsyncDriver:
             except Exception as error:  # noqa: BLE001 - it is the Op's to pass on
                 outcome = Raised(error)
         return outcome, loop.time() + left
+
+
+async def _pause(pause: Pause, loop: asyncio.AbstractEventLoop) -> None:
+    if pause.until is None:
+        await asyncio.sleep(pause.seconds)
+        return
+    woken = asyncio.Event()
+
+    def wake() -> None:
+        with suppress(RuntimeError):  # the loop has been closed
+            loop.call_soon_threadsafe(woken.set)
+
+    pause.until.call(wake)
+    try:
+        with suppress(TimeoutError):
+            await asyncio.wait_for(woken.wait(), pause.seconds)
+    finally:
+        pause.until.forget(wake)
 
 
 async def _silent(futures: Sequence[Any], seconds: float) -> set[asyncio.Future[Any]]:

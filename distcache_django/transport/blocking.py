@@ -123,7 +123,7 @@ class BlockingDriver:
             except Exception as error:  # noqa: BLE001 - it is the Op's to pass on
                 outcome = Raised(error)
         elif isinstance(effect, Pause):
-            time.sleep(effect.seconds)
+            (effect.until.wait if effect.until else time.sleep)(effect.seconds)
             left = self.deadline
         return outcome, time.monotonic() + left
 

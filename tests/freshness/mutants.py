@@ -136,11 +136,11 @@ MUTANTS = (
     Mutant(
         "missing counts as a vote",
         "core/freshness.py",
-        "entry, found = yield from self._read(key, records, nodes)",
-        "entry, found = yield from self._read(key, records, nodes)\n"
+        "entry, found = yield from self._read(look)",
+        "entry, found = yield from self._read(look)\n"
         "            found = [\n"
         "                record or ((life := self._lives.get(node)) and life.incarnation + bytes(8))\n"
-        "                for node, record in zip(nodes, found)\n"
+        "                for node, record in zip(look.nodes, found)\n"
         "            ]",
         ("test_marks.py::test_version_records_are_evicted", f"{ORDER}[late_store-save]"),
     ),
@@ -171,8 +171,8 @@ MUTANTS = (
     Mutant(
         "checker ignores marks",
         "core/freshness.py",
-        "entry, found = yield from self._read(key, records, nodes)",
-        "entry, found = yield from self._read(key, records, nodes)\n"
+        "entry, found = yield from self._read(look)",
+        "entry, found = yield from self._read(look)\n"
         "            found = [record and record[:_SIZE] for record in found]",
         (f"{ORDER}[before_invalidation-save]",),
     ),
@@ -181,7 +181,7 @@ MUTANTS = (
         "freshness/service.py",
         "value = yield Load(wanted.load)\n        payload",
         "value = yield Load(wanted.load)\n"
-        '        versions = b"".join((yield from self._versions.votes(wanted.records)) or ())\n'
+        '        versions = b"".join((yield from self._versions.votes(wanted.look.records)) or ())\n'
         "        payload",
         (f"{ORDER}[late_store-save]", f"{ORDER}[late_store_in_autocommit-update]"),
     ),
@@ -241,8 +241,8 @@ MUTANTS = (
     Mutant(
         "records beside a learned answer",
         "freshness/service.py",
-        "self._placing.first(dependencies), learning.load",
-        "self._placing.beside(place, dependencies), learning.load",
+        "self._versions.look(place, self._placing.first(dependencies))",
+        "self._versions.look(place, self._placing.beside(place, dependencies))",
         ("test_stripes.py::test_an_answer_whose_dependencies_are_found_ends_with_a_coarse_write",),
     ),
 )

@@ -293,6 +293,7 @@ def test_a_peer_for_another_python_is_reported_and_not_an_error() -> None:
     [
         (["--writes", "0"], "--writes"),
         (["--db-ms", "-1"], "--db-ms"),
+        (["--threads", "0"], "--threads"),
         (["--pin", "same"], "--pin"),
         (["--only", "x"], "x"),
     ],
@@ -306,7 +307,7 @@ def test_bad_usage_is_named_before_anything_starts(arguments: list[str], word: s
 @pytest.fixture(scope="module")
 def report() -> dict[str, Any]:
     """Give the report of one short run without the libraries."""
-    status, report, progress = measure_orm("--only", "none,strong,now", "--seconds", "2.5", "--seed", "3")
+    status, report, progress = measure_orm(*"--only none,strong,now --seconds 2.5 --seed 3 --threads 3".split())
     assert status == cli.OK, progress
     assert report is not None
     return report
@@ -350,7 +351,9 @@ def test_this_package_is_measured_and_right(report: dict[str, Any]) -> None:
 @pytest.mark.postgres
 @pytest.mark.slow
 def test_the_report_says_what_repeats_it_and_how_it_compares(report: dict[str, Any]) -> None:
-    assert report["command"].endswith("--seed 3 --writes 80.0 --db-ms 5.0")
+    assert report["command"].endswith("--seed 3 --writes 80.0 --db-ms 5.0 --threads 3")
+    assert report["load"]["reader_threads"] == 3
+    assert "2 readers of 3 threads" in outcome.render(report)
     assert set(report["hits"]) == set(report["loads"])
     assert report["server"].split()[-2] == "postgresql"
     figures = {(row["ours"], row["figure"]) for row in report["comparisons"]}

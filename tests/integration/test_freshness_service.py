@@ -352,3 +352,36 @@ def test_a_dependency_takes_little_room(ground, one, node, record_property):
 
     assert read <= 160
     assert marked <= 224
+
+
+# ---------------------------------------------------------------- places
+
+
+def test_a_key_function_is_asked_each_time(ground, one):
+    """As sites with several tenants have one, which names the present one."""
+    tenant = "red"
+    one.full_key = lambda key: f"{tenant}:{key}"
+    loads: list[str] = []
+
+    def load():
+        loads.append(tenant)
+        return tenant
+
+    def read():
+        return one.answer("q", (ROW,), load, 60)
+
+    assert [read(), read()] == ["red", "red"]
+    tenant = "blue"
+    assert [read(), read()] == ["blue", "blue"]
+    tenant = "red"
+    assert read() == "red"
+    assert loads == ["red", "blue"]
+
+
+def test_the_same_key_with_other_dependencies_is_another_answer(ground, one):
+    first, second = ground.name_at(min(ground.nodes), "first"), ground.name_at(max(ground.nodes), "second")
+
+    for _ in range(2):
+        assert one.answer("q", (first, ROW), lambda: "first", 60) == "first"
+        assert one.answer("q", (second, ROW), lambda: "second", 60) == "second"
+        one.bump([first])

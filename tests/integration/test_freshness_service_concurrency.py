@@ -13,6 +13,7 @@ from typing import Any
 import pytest
 
 from distcache_django.freshness.service import Freshness
+from distcache_django.freshness.turns import Turn
 from distcache_django.testing import LocalNodes
 from tests.simulation.ground import Ground, ground_on
 from tests.support.waiting import wait_until
@@ -126,8 +127,9 @@ def test_a_lease_that_its_holder_takes_to_the_grave_ends(ground):
     """The loader's process was killed: one lease later another one loads, and stores."""
     dead, alive = ground.process(lease=0.5), ground.process(lease=0.5)
     wanted = dead.want("k", (ROW,), lambda: None, 60)
-    claim = dead._claim(wanted.key, [])
-    assert dead.runtime.cluster.run(dead._versions.begin(wanted.key, wanted.records, lambda: claim)).state == "load"
+    turn = Turn(dead._turns)
+    begun = dead._versions.begin(wanted.look, lambda: turn.ask(wanted.look.key))
+    assert dead.runtime.cluster.run(begun).state == "load"
 
     loader = Loader(0.0)
     assert read(alive, loader) == read(alive, loader) == "value"
@@ -281,7 +283,7 @@ def raise_(error: BaseException) -> None:
 def test_a_damaged_answer_is_replaced(ground, one, caplog):
     loader = Loader(0.0)
     read(one, loader)
-    key = one.want("k", (ROW,), loader, 60).key
+    key = one.want("k", (ROW,), loader, 60).look.key
     node = ground.topology.owner(key)
     with ground.client(node) as client:
         stored = client.get(key)
@@ -296,7 +298,7 @@ def test_a_damaged_answer_is_replaced(ground, one, caplog):
 def test_a_damaged_answer_that_cannot_be_removed_is_loaded_each_time(ground, one):
     loader = Loader(0.0)
     read(one, loader)
-    key = one.want("k", (ROW,), loader, 60).key
+    key = one.want("k", (ROW,), loader, 60).look.key
     with ground.client(ground.topology.owner(key)) as client:
         client.set(key, client.get(key)[:-3] + b"???")
         client.execute_command("ACL", "SETUSER", "default", "-unlink")
@@ -312,7 +314,7 @@ def test_a_damaged_answer_that_cannot_be_removed_is_loaded_each_time(ground, one
 def test_what_is_no_answer_is_a_miss(ground, one, rubbish):
     loader = Loader(0.0)
     read(one, loader)
-    key = one.want("k", (ROW,), loader, 60).key
+    key = one.want("k", (ROW,), loader, 60).look.key
     with ground.client(ground.topology.owner(key)) as client:
         client.set(key, rubbish)
 
@@ -342,9 +344,10 @@ def test_a_child_that_is_born_while_its_parent_loads_waits_for_it(ground, one):
     thread = threading.Thread(target=read, args=(one, loader))
     thread.start()
     wait_until(lambda: loader.begun)
+    assert one._turns._endings
 
     fresh = Loader(0.0)
-    assert in_child(lambda: one.forget is not None and not one._claimed)
+    assert in_child(lambda: not one._turns._endings)
     assert in_child(lambda: read(one, fresh) == "value" and fresh.completed == 0)
 
     thread.join()

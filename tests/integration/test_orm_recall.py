@@ -184,6 +184,7 @@ def test_two_questions_that_look_alike_have_their_own_answers(
     [
         Sum("price", filter=Q(active=True)),
         Sum("price", default=Decimal(7)),
+        Sum("price", default=Decimal(0)),
         Sum("price", output_field=models.FloatField()),
         Sum(F("price") + 1),
         Count("brand", distinct=True),
@@ -258,6 +259,16 @@ def test_a_queryset_that_waits_is_copied_pickled_and_combined(site: None) -> Non
     assert Review.objects.filter(product__in=waiting()).count() == Review.objects.filter(product__in=expected).count()
 
 
+def test_a_filter_that_waits_is_pickled_as_django_s_own(site: None) -> None:
+    waiting = Product.objects.filter(category=1)
+    assert b"distcache_django" not in pickle.dumps(waiting)
+    twin = copy.deepcopy(waiting)
+    twin._query.set_limits(high=1)  # nobody may, but a copy is not known to be plain
+
+    assert len(twin) == 1
+    assert len(waiting) > 1
+
+
 def test_writes_through_a_queryset_that_waits_meet_its_rows_only(site: None) -> None:
     with no_cache():
         others = Review.objects.exclude(stars=5).count()
@@ -317,6 +328,28 @@ def test_known_objects_of_a_relation_are_set(site: None) -> None:
         found = list(category.products.all())
         assert found
         assert all(each.category is category for each in found)
+
+
+@pytest.mark.parametrize("name", ["filter", "get"])
+@pytest.mark.parametrize("signal", [models.signals.pre_init, models.signals.post_init], ids=["pre", "post"])
+def test_instances_from_the_cache_send_their_signals(site: None, signal: Any, name: str) -> None:
+    read = {"filter": READS["filter"], "get": lambda: Product.objects.get(pk=1)}[name]
+    assert is_cached(read)
+    heard: list[Any] = []
+
+    def receiver(sender: Any, **kwargs: Any) -> None:
+        heard.append(sender)
+
+    signal.connect(receiver, sender=Product)
+    try:
+        assert queries(read) == 0
+        assert heard
+        assert set(heard) == {Product}
+    finally:
+        signal.disconnect(receiver, sender=Product)
+    heard.clear()
+    read()
+    assert not heard
 
 
 def test_instances_are_one_s_own(site: None) -> None:

@@ -22,7 +22,7 @@ def read(world: World, client: Client, answer: str) -> Steps:
     early = world.load(rows)
     lease = Lease(f"{answer}:lease", world.random.randbytes(4), 3000)
     claim = None if world.random.random() < 0.05 else lease
-    begun = yield from client.run(client.versions.begin(answer, records, lambda: claim))
+    begun = yield from client.run(client.versions.begin(client.versions.look(answer, records), lambda: claim))
     world.note(client.name, "begins", answer, begun)
     if begun.state is HIT:
         world.check(client, answer, begun.payload, promised)

@@ -203,15 +203,15 @@ _read = Versions._read
 
 
 @mutant((Versions, "_read"))
-def checker_ignores_marks(self, key, keys, nodes):
-    entry, found = yield from _read(self, key, keys, nodes)
+def checker_ignores_marks(self, look):
+    entry, found = yield from _read(self, look)
     return entry, found if entry is None else [record and record[:16] for record in found]
 
 
 @mutant((Versions, "_read"))
-def missing_counts_as_a_vote(self, key, keys, nodes):
-    entry, found = yield from _read(self, key, keys, nodes)
-    for index, node in enumerate(nodes):
+def missing_counts_as_a_vote(self, look):
+    entry, found = yield from _read(self, look)
+    for index, node in enumerate(look.nodes):
         if found[index] is None and self._life(node) is not None:
             found[index] = self._life(node).incarnation + bytes(8)
     return entry, found

@@ -37,7 +37,7 @@ class Site:
 
     def begin(self, key="k", records=(R1,), nonce=b"one"):
         lease = nonce and Lease(f"{key}:lease", nonce, 3000)
-        return self.nodes.run(self.versions.begin(key, records, lambda: lease))
+        return self.nodes.run(self.versions.begin(self.versions.look(key, records), lambda: lease))
 
     def fill(self, begun, payload=b"answer", key="k", nonce=b"one"):
         lease = Lease(f"{key}:lease", nonce, 3000)

@@ -51,7 +51,7 @@ class Process:
 
     def begin(self) -> Any:
         lease = Lease(f"{KEY}:lease", os.urandom(8), 3000)
-        return self.cluster.run(self.versions.begin(KEY, [RECORD], lambda: lease)), lease
+        return self.cluster.run(self.versions.begin(self.versions.look(KEY, [RECORD]), lambda: lease)), lease
 
     def mark(self, token: bytes) -> dict[str, Any]:
         return self.cluster.run(self.versions.mark([RECORD], token))

@@ -1,6 +1,8 @@
 """Ops run unchanged on every transport: outcomes in order, errors thrown and caught, user functions, pauses, debts."""
 
+import threading
 import time
+from collections.abc import Callable
 
 import pytest
 
@@ -179,6 +181,58 @@ def test_pauses_are_not_the_nodes_time_either(transport):
 
     assert transport.run(op()) is False
     assert transport.health.failing == []
+
+
+class Happened:
+    """Be what a pause waits for: it happens soon, on another thread."""
+
+    def __init__(self, seconds: float) -> None:
+        self.event = threading.Event()
+        self.calls: list[Callable[[], None]] = []
+        threading.Timer(seconds, self.happen).start()
+
+    def happen(self) -> None:
+        self.event.set()
+        for function in tuple(self.calls):
+            function()
+
+    def wait(self, seconds: float) -> bool:
+        return self.event.wait(seconds)
+
+    def call(self, function: Callable[[], None]) -> None:
+        self.calls.append(function)
+        if self.event.is_set():
+            function()
+
+    def forget(self, function: Callable[[], None]) -> None:
+        self.calls.remove(function)
+
+
+def pausing(seconds, until):
+    return (yield Pause(seconds, until))
+
+
+def test_a_pause_ends_with_what_it_waits_for(transport):
+    happened = Happened(0.1)
+    began = time.monotonic()
+
+    transport.run(pausing(20, happened))
+    transport.run(pausing(20, happened))
+
+    assert time.monotonic() - began < 5
+    assert happened.calls == []
+
+
+def test_a_pause_for_what_does_not_happen_is_as_long_as_it_should(transport):
+    happened = Happened(0.5)
+    began = time.monotonic()
+
+    transport.run(pausing(0.05, happened))
+
+    assert not happened.event.is_set()
+    assert happened.calls == []
+    assert transport.name == "memory" or time.monotonic() - began >= 0.05
+    happened.event.wait(5)
 
 
 def test_debts_are_noted(transport):

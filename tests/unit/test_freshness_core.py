@@ -25,7 +25,7 @@ def site(nodes):
 def test_a_hit_beside_its_record_is_one_request(site):
     site.store()
 
-    begun, asked = site.asked(site.versions.begin("k", [R1], lambda: None))
+    begun, asked = site.asked(site.versions.begin(site.versions.look("k", [R1]), lambda: None))
 
     assert (begun.state, begun.payload, asked) == (HIT, b"answer", [("a", "FetchMany")])
 
@@ -33,7 +33,7 @@ def test_a_hit_beside_its_record_is_one_request(site):
 def test_a_hit_away_from_its_records_is_one_round_trip_to_each_node(site):
     site.store(key="far", records=(R1, R2))
 
-    begun, asked = site.asked(site.versions.begin("far", [R1, R2], lambda: None))
+    begun, asked = site.asked(site.versions.begin(site.versions.look("far", [R1, R2]), lambda: None))
 
     assert begun.state is HIT
     assert sorted(asked) == [("a", "FetchMany"), ("b", "FetchMany"), ("c", "FetchMany")]
@@ -44,7 +44,7 @@ def test_a_miss_asks_for_records_and_lease_at_once(site):
     site.nodes.nodes["a"].discard(R1)
     lease = Lease("k:lease", b"two", 3000)
 
-    begun, asked = site.asked(site.versions.begin("k", [R1], lambda: lease))
+    begun, asked = site.asked(site.versions.begin(site.versions.look("k", [R1]), lambda: lease))
 
     assert (begun.state, asked) == (LOAD, [("a", "FetchMany"), ("a", "Mint")])
 
@@ -100,7 +100,7 @@ def test_a_loader_that_gives_up_frees_the_lease_and_stores_nothing(site):
 def test_an_answer_that_was_stored_meanwhile_is_not_loaded_again(site):
     site.store()
     site.bump(R1)
-    slow = site.versions.begin("k", [R1], lambda: Lease("k:lease", b"two", 3000))
+    slow = site.versions.begin(site.versions.look("k", [R1]), lambda: Lease("k:lease", b"two", 3000))
     looked_up = site.nodes.nodes["a"].execute(slow.send(None).request)
     site.fill(site.begin(nonce=b"one"))
 
@@ -150,7 +150,9 @@ def test_an_answer_that_its_node_cannot_store_is_loaded_at_once(site, fault):
     site.bump(R1)
     getattr(site.nodes, fault)("c")
 
-    begun, _ = site.asked(site.versions.begin("far", [R1], lambda: Lease("far:lease", b"two", 3000)))
+    begun, _ = site.asked(
+        site.versions.begin(site.versions.look("far", [R1]), lambda: Lease("far:lease", b"two", 3000))
+    )
 
     assert begun.state is BYPASS
 

@@ -39,7 +39,9 @@ def test_a_marked_record_is_bypassed_and_takes_no_lease(site):
     site.store()
     site.mark(R1)
 
-    begun, asked = site.asked(site.versions.begin("k", [R1], lambda: Lease("k:lease", b"two", 3000)))
+    begun, asked = site.asked(
+        site.versions.begin(site.versions.look("k", [R1]), lambda: Lease("k:lease", b"two", 3000))
+    )
 
     assert (begun.state, asked) == (BYPASS, [("a", "FetchMany")])
 
@@ -100,7 +102,7 @@ def test_a_quarantine_costs_no_round_trip_more(site):
     site.nodes.nodes["a"].restart(site.nodes.nodes["a"])
     site.begin()
 
-    begun, asked = site.asked(site.versions.begin("k", [R1], lambda: None))
+    begun, asked = site.asked(site.versions.begin(site.versions.look("k", [R1]), lambda: None))
 
     assert (begun.state, asked) == (BYPASS, [("a", "FetchMany")])
 

@@ -38,12 +38,15 @@ _HIT_ROUNDS, _HIT_SECONDS = 10, 0.3
 
 @dataclass(frozen=True, slots=True)
 class Load:
-    """How much is read and written: ``writes`` a second by all writers together, ``distance_ms`` to the database."""
+    """How much is read and written: ``writes`` a second by all writers together, ``distance_ms`` to the database.
+
+    Enough ``reader_threads`` for others to read while some wait for the database: what is counted is work then.
+    """
 
     writers: int = 2
     writer_threads: int = 4
     readers: int = 2
-    reader_threads: int = 2
+    reader_threads: int = 4
     writes: float = 80.0
     distance_ms: float = 5.0
 

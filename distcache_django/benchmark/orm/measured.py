@@ -23,22 +23,37 @@ from psycopg.pq import TransactionStatus
 
 from distcache_django.benchmark.orm.truth import Commit
 
-__all__ = ["Book", "MeasuredCursor", "measure", "statements_of_this_thread"]
+__all__ = ["Asked", "Book", "MeasuredCursor", "asked_by_this_thread", "measure", "statements_of_this_thread"]
 
 _Result = TypeVar("_Result")
 _SAVEPOINT, _ROLLBACK_TO = "SAVEPOINT ", "ROLLBACK TO SAVEPOINT "
 
 
-class _Asked(threading.local):
-    statements = 0
+class Asked:
+    """How many statements one thread has sent to the database so far."""
+
+    __slots__ = ("statements",)
+
+    def __init__(self) -> None:
+        self.statements = 0
 
 
-_asked = _Asked()
+class _Threads(threading.local):
+    def __init__(self) -> None:
+        self.asked = Asked()
+
+
+_threads = _Threads()
+
+
+def asked_by_this_thread() -> Asked:
+    """Return the count of the thread that calls, which goes on counting; looked up once, it costs a read nothing."""
+    return _threads.asked
 
 
 def statements_of_this_thread() -> int:
     """Return how many statements this thread has sent to the database so far."""
-    return _asked.statements
+    return _threads.asked.statements
 
 
 class Book:
@@ -63,7 +78,7 @@ class Book:
 
     def run(self, text: str, statement: Callable[[], _Result]) -> _Result:
         """Run one statement, which commits by itself where no transaction is open."""
-        _asked.statements += 1
+        _threads.asked.statements += 1
         commits = self._raw.autocommit and self._raw.info.transaction_status == TransactionStatus.IDLE
         begun = time.monotonic_ns()
         try:

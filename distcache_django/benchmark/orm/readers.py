@@ -5,12 +5,13 @@ from __future__ import annotations
 import random
 import time
 from collections import Counter
+from collections.abc import Iterator
 from dataclasses import dataclass, field
 from typing import Any
 
 from django.db import connection
 
-from distcache_django.benchmark.orm.measured import statements_of_this_thread
+from distcache_django.benchmark.orm.measured import Asked, asked_by_this_thread
 from distcache_django.benchmark.orm.sql import read_sql
 from distcache_django.benchmark.orm.truth import Dataset
 from distcache_django.benchmark.orm.verdicts import Answer, Shape
@@ -26,44 +27,64 @@ _TRUE = {shape: read_sql(shape) for shape in MIX}
 
 @dataclass
 class Reader:
-    """Read random things on one thread; half of the reads are of the hot items, or of their groups."""
+    """Read random things on one thread; half of the reads are of the hot items, or of their groups.
+
+    What a read costs beside the way it takes is the same for all subjects, and hides what sets them apart. So
+    questions are drawn many at once, and answers are kept as they are until all is over.
+    """
 
     way: Plain
     dataset: Dataset
     rng: random.Random
-    answers: list[Answer] = field(default_factory=list)
     hits: Counter[str] = field(default_factory=Counter)
     failures: Counter[str] = field(default_factory=Counter)
+    _told: list[tuple[Shape, int, int, int, tuple[Any, ...]]] = field(default_factory=list)
     #: Equal answers are kept once: most are.
     _known: dict[tuple[Any, ...], tuple[Any, ...]] = field(default_factory=dict)
 
     def read_until(self, start: int, end: int) -> None:
         """Read from one time to another, both in ``time.monotonic_ns``, and close the connection."""
         time.sleep(max(0.0, (start - time.monotonic_ns()) / 1e9))
+        asked = asked_by_this_thread()
         try:
             while time.monotonic_ns() < end:
-                for shape in self.rng.choices(list(MIX), list(MIX.values()), k=_DRAWN_AT_ONCE):
-                    if time.monotonic_ns() >= end:
+                for shape, key in self.draw(_DRAWN_AT_ONCE):
+                    if self.read(shape, key, asked) >= end:
                         break
-                    self.read(shape)
         finally:
             connection.close()
 
-    def read(self, shape: Shape) -> None:
-        """Read once; a hit is a read for which the database was asked nothing."""
-        key = self.rng.randint(1, self.dataset.hot if self.rng.random() < 0.5 else self.dataset.items)
-        if shape in ("group", "total"):
-            key = self.dataset.first_group(key)
-        asked = statements_of_this_thread()
+    def draw(self, number: int) -> list[tuple[Shape, int]]:
+        """Return the next questions: shapes and keys. The same seed draws the same ones."""
+        draw, hot, items = self.rng.random, self.dataset.hot, self.dataset.items
+        shapes = self.rng.choices(list(MIX), list(MIX.values()), k=number)
+        keys = [1 + int(draw() * (hot if draw() < 0.5 else items)) for _ in shapes]
+        group = self.dataset.first_group
+        return [
+            (shape, group(key) if shape in ("group", "total") else key) for shape, key in zip(shapes, keys, strict=True)
+        ]
+
+    def read(self, shape: Shape, key: int, asked: Asked) -> int:
+        """Read once and return when that ended; a hit is a read for which the database was asked nothing.
+
+        :param asked: the count of the thread.
+        """
+        before = asked.statements
         begun = time.monotonic_ns()
         try:
             value = self.way.read(shape, key)
         except Exception as error:  # noqa: BLE001 - whatever a library raises is counted, and stands in the report
             self.failures[f"{shape}: {type(error).__name__}: {error}"] += 1
-            return
+            return time.monotonic_ns()
         ended = time.monotonic_ns()
-        self.hits[shape] += statements_of_this_thread() == asked
-        self.answers.append(Answer(shape, key, begun, ended, self._known.setdefault(value, value)))
+        if asked.statements == before:
+            self.hits[shape] += 1
+        self._told.append((shape, key, begun, ended, self._known.setdefault(value, value)))
+        return ended
+
+    def answers(self) -> Iterator[Answer]:
+        """Yield what was read, to be judged."""
+        return map(Answer._make, self._told)
 
 
 def audit(way: Plain, dataset: Dataset) -> tuple[dict[tuple[str, int], tuple[Any, ...]], int]:

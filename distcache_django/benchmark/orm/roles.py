@@ -88,12 +88,13 @@ def read(stage: Stage) -> dict[str, Any]:
     true, wrong = audit(stage.way, stage.dataset)
     truth.check_end(true)
     judge = Judge(truth)
-    verdicts = tally(judge.judge(answer) for reader in readers for answer in reader.answers)
+    reads = Counter(answer.shape for reader in readers for answer in reader.answers())
+    verdicts = tally(judge.judge(answer) for reader in readers for answer in reader.answers())
     return verdicts | {
-        "reads": sum(len(reader.answers) for reader in readers),
+        "reads": sum(reads.values()),
         "hits": sum(reader.hits.total() for reader in readers),
         "hits_by_shape": dict(sum((reader.hits for reader in readers), Counter())),
-        "reads_by_shape": dict(Counter(answer.shape for reader in readers for answer in reader.answers)),
+        "reads_by_shape": dict(reads),
         "checked": len(true),
         "wrong": wrong,
         "commits": len(ledger),
