@@ -151,7 +151,8 @@ class Agreement:
         draft = Draft(talk.key, talk.owners, lambda stamp: record._replace(stamp=stamp, touched=NO_TOUCH))
         draft.renew(ballot)
         yield from replicas.send([draft], talk.expires, _ACCEPTING)
-        if draft.acknowledged < len(draft.stored) >= replicas.write:  # with fewer it is nobody's loss
+        lasts = len(draft.stored - replicas.standings.unfit) >= talk.majority and len(draft.stored) >= replicas.write
+        if lasts and draft.acknowledged < len(draft.stored):  # what does not last is nobody's loss
             yield from replicas.send([draft], talk.expires, 1.0, only_stored=True)
         talk.received, talk.failed = len(draft.stored - replicas.standings.unfit), draft.failed
         talk.doubt = talk.doubt or draft.doubt or bool(draft.stored)

@@ -170,6 +170,8 @@ class Counting:
                     return (yield from self._answer(call, raised))
             elif not (yield from self._adapt(call, raised)):
                 self._forget(call)
+                if call.is_sent:
+                    break  # an owner has counted it, and where it has gone, nobody can tell
                 return None
             elif call.value is not None:
                 return call.value

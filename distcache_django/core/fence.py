@@ -36,6 +36,8 @@ __all__ = ["FENCE", "Fence", "Standings"]
 FENCE: Final = "dc:node"
 NEWBORN: Final = b"n"
 UP: Final = b"u"
+#: Seconds by which a process's clock may be off.
+_PLAUSIBLE: Final = 60.0
 _FOUNDERS: Final = "dc:founders"
 _FORMAT: Final = b"2"
 _STATE, _TOPOLOGY, _BEHIND = 57, slice(58, 66), 66
@@ -219,7 +221,8 @@ class Standings:
         """Return Unix time in seconds as most nodes have it: this process's own clock may be off."""
         offsets = [*self._offsets.values()]
         if len(offsets) < 2:
-            return self.wall()
+            # One node may be as wrong as this process; by hours, it is the node.
+            return self.wall() + sum(offset for offset in offsets if abs(offset) < _PLAUSIBLE)
         # Of two, one may be far off: this process's own clock decides.
         return self.wall() + median(offsets if len(offsets) % 2 else [*offsets, 0.0])
 

@@ -3,8 +3,9 @@
 *Evidence*: ``replication_factor - write + 1`` owners that have kept their memory meet every acknowledged write, so one
 of them has stored the last one of a key. Whether they are called behind does not matter here, because each also tells
 what it has noted: a node that has noted a stamp for others had stored that write. If nobody has anything as new any
-more, then it is over: deleted or ended, and forgotten since. So of all records and all noted stamps the newest is what
-there is: a record, or nothing up to that stamp.
+more, and its time is up, then it is over: deleted or ended, and forgotten since. So of all records and all noted stamps
+the newest is what there is: a record, or nothing up to that stamp. A record that is gone before its time was evicted,
+which is a loss like that of the node's memory: its note proves nothing.
 
 *Replay*: for each key that owners have noted for a node, the node is sent the record, or told to drop what it has up to
 the stamp. *Recovery*: a node that has lost its memory, or came back with an older one, is sent all there is. Writes
@@ -21,7 +22,7 @@ from typing import Any, Final, NamedTuple
 
 from distcache_django.core.effects import Ask, Gather, Op, Pause
 from distcache_django.core.fence import FENCE, UP
-from distcache_django.core.record import NO_STAMP, Record, Stamp, merged, parse, stamp_ms
+from distcache_django.core.record import NO_STAMP, STAMP_SIZE, Record, Stamp, merged, parse, stamp_ms
 from distcache_django.core.replicas import Replicas
 from distcache_django.core.requests import (
     STRANGE,
@@ -140,7 +141,9 @@ class Repair:
             return None
         found = [parse(raw, standings.incarnation(node)) for node, (raw, _, _) in witnesses.items()]
         newest = merged(record for record in found if record is not None)
-        void = max((stamp for _, stamp, _ in witnesses.values() if stamp), default=NO_STAMP)
+        now_ms = self._replicas.now_ms()
+        over = [mark[:STAMP_SIZE] for _, mark, _ in witnesses.values() if 0 < _end(mark) <= now_ms]
+        void = max(over, default=NO_STAMP)
         return Evidence(newest if newest is not None and newest.stamp >= void else None, void)
 
     # ------------------------------------------------------------------ replay
@@ -302,3 +305,8 @@ class Repair:
                 return False
             if not cursor:
                 return True
+
+
+def _end(mark: bytes) -> int:
+    """Return when the record ends that a mark is about: 0 for never, and for no mark."""
+    return int.from_bytes(mark[STAMP_SIZE:])

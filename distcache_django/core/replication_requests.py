@@ -187,7 +187,7 @@ class Void(Request):
 
 
 class Noticed(NamedTuple):
-    """Be what is noted of a key that some node misses: the largest stamp, and which note (8 bytes) was the last one."""
+    """Be what is noted of a key that some node misses: the largest stamp, and bytes that tell the last note from others."""
 
     key: str
     stamp: bytes
@@ -210,10 +210,11 @@ class Missed(Request):
 
 
 class Noted(Request):
-    """Read records with what the node knows of them: a list of ``(record or None, stamp, tags)``.
+    """Read records with what the node knows of them: a list of ``(record or None, mark, tags)``.
 
-    The stamp is the largest that any node is noted to have missed, empty where none is. The tags are of nodes of which
-    is noted only that they miss something in the key's slot.
+    The mark is the largest stamp that any node is noted to have missed, and 8 bytes that say when the record of that
+    stamp ends (Unix milliseconds, 0 for never, 1 for a tombstone); empty where there is none. The tags are of nodes of
+    which is noted only that they miss something in the key's slot.
     """
 
     __slots__ = ("items", "topology")

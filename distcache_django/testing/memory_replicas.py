@@ -12,7 +12,7 @@ from typing import TYPE_CHECKING, Any
 from zlib import crc32
 
 from distcache_django.core import requests as r
-from distcache_django.core.record import COUNTER, TAG
+from distcache_django.core.record import COUNTER, TAG, TOMBSTONE
 from distcache_django.core.record import STAMP_SIZE as _STAMP_SIZE
 from distcache_django.testing.memory_records import FENCE, incarnation
 
@@ -87,23 +87,26 @@ def _is_ahead(node: MemoryNode, stamp: bytes, drift_ms: int) -> bool:
 # ---------------------------------------------------------------- what others miss
 
 
-def _note(node: MemoryNode, key: str, stamp: bytes, request: Any, absent: bytes, slot: int) -> None:
+def _note(node: MemoryNode, key: str, record: bytes, request: Any, absent: bytes, slot: int) -> None:
     """Note the owners that miss what has been written; each is called behind."""
     for at in range(0, len(absent), 4):
         tag = absent[at : at + 4]
-        _note_one(node, tag.hex(), key, stamp, request.missed_bound, slot)
+        _note_one(node, tag.hex(), key, record, request.missed_bound, slot)
         fence = _fence(node)
         if tag not in _behind(fence):
             node.put(FENCE, fence + tag)
 
 
-def _note_one(node: MemoryNode, name: str, key: str, stamp: bytes, bound: int, slot: int) -> None:
+def _note_one(node: MemoryNode, name: str, key: str, record: bytes, bound: int, slot: int) -> None:
     serial = int(node.text(_SERIAL) or b"0") + 1
     node.put(_SERIAL, serial)
     keys = node.missed.get(_MISSED + name, {})
     if key in keys or len(keys) < bound:
-        noted = max(stamp, keys.get(key, b"")[:_STAMP_SIZE]) + serial.to_bytes(8)
-        node.missed.setdefault(_MISSED + name, {})[key] = noted
+        before, stamp = keys.get(key, b""), record[_STAMP]
+        ends = (1).to_bytes(8) if record[_KIND] == TOMBSTONE else record[_LIFE][:8]
+        if before[:_STAMP_SIZE] > stamp:
+            stamp, ends = before[:_STAMP_SIZE], before[-8:]
+        node.missed.setdefault(_MISSED + name, {})[key] = stamp + serial.to_bytes(8) + ends
     else:
         node.missed.setdefault(_SLOTS + name, {})[str(slot)] = b"%d" % serial
 
@@ -132,9 +135,10 @@ def noted(node: MemoryNode, request: r.Noted) -> list[tuple[bytes | None, bytes,
     behind = _behind(_fence(node))
     found = []
     for key, slot in request.items:
-        stamps = [node.missed.get(_MISSED + tag.hex(), {}).get(key, b"")[:_STAMP_SIZE] for tag in behind]
+        marks = [node.missed.get(_MISSED + tag.hex(), {}).get(key, b"") for tag in behind]
+        largest = max(marks, key=lambda mark: mark[:_STAMP_SIZE], default=b"")
         tags = [tag for tag in behind if str(slot) in node.missed.get(_SLOTS + tag.hex(), {})]
-        found.append((_record(node, key), max(stamps, default=b""), b"".join(tags)))
+        found.append((_record(node, key), largest[:_STAMP_SIZE] + largest[-8:] if largest else b"", b"".join(tags)))
     return found
 
 
@@ -174,7 +178,7 @@ def put(node: MemoryNode, request: r.Put) -> list[bytes]:
     for item in request.items:
         answer = _put(node, item, request)
         if answer in (b"S", b"="):
-            _note(node, item.key, item.record[_STAMP], request, item.absent, item.slot)
+            _note(node, item.key, item.record, request, item.absent, item.slot)
         answers.append(answer)
     return answers
 
@@ -272,7 +276,7 @@ def raise_field(node: MemoryNode, request: r.Raise) -> tuple[bytes, bytes | None
     fields = _joined(fields, request.field + request.plus.to_bytes(8) + request.minus.to_bytes(8), _FIELD)
     record = record[:_HEADER] + value + fields + _joined(folded, b"", _FOLDED)
     node.amend(request.key, record)
-    _note(node, request.key, base, request, request.absent, request.slot)
+    _note(node, request.key, record, request, request.absent, request.slot)
     return b"S", record
 
 

@@ -87,7 +87,7 @@ def _pairs(flat: Sequence[bytes]) -> Iterable[tuple[bytes, bytes]]:
 
 
 def _decode_noted(flat: Sequence[bytes]) -> list[tuple[bytes | None, bytes, bytes]]:
-    return [(record or None, stamp, tags) for record, stamp, tags in zip(*[iter(flat)] * 3, strict=True)]
+    return [(record or None, mark, tags) for record, mark, tags in zip(*[iter(flat)] * 3, strict=True)]
 
 
 def _named(request: Any) -> Sequence[str]:

@@ -28,10 +28,10 @@ THREADS = 200
 BOUND = NODES * 6
 
 
-@pytest.fixture
-def caches(nodes: Nodes) -> Iterator[CacheHandler]:
-    """Django's handler: an instance for each thread and task that asks."""
-    handler = CacheHandler({"default": subjects.alias("distcache", nodes.at(NODES))})
+@pytest.fixture(params=[1, 3], ids="rf{}".format)
+def caches(nodes: Nodes, request: pytest.FixtureRequest) -> Iterator[CacheHandler]:
+    """Django's handler: an instance for each thread and task that asks; keys have one owner, or three."""
+    handler = CacheHandler({"default": subjects.alias("distcache", nodes.at(NODES), replicas=request.param)})
     yield handler
     handler.close_all()
 

@@ -11,11 +11,16 @@ import pytest
 from tests.support import django_source, django_suite
 from tests.support.django_suite import Outcome
 from tests.support.nodes import Nodes
+from tests.support.subjects import Layout
 
 pytestmark = [pytest.mark.servers, pytest.mark.slow, pytest.mark.timeout(300)]
 
 # How many of the tests count, by Django version: a run that quietly skips more has shown nothing.
 COUNTS = {(5, 2): {"sync": 51, "async": 49}, (6, 0): {"sync": 51, "async": 49}, (6, 1): {"sync": 59, "async": 49}}
+LAYOUTS = [
+    Layout(count, replicas, mode)
+    for (count, replicas), mode in itertools.product(((1, 1), (3, 1), (5, 1), (5, 3)), ("sync", "async"))
+] + [Layout(2, 2, "sync")]
 CULLING = {"test_cull", "test_cull_delete_when_store_empty", "test_zero_cull"}
 
 
@@ -34,14 +39,19 @@ def test_backend_passes_djangos_own_tests(
 ) -> None:
     # Side by side, in databases of their own: the suite sleeps most of its time.
     runs = {
-        (count, mode): django_suite.start(
-            django_tests, "distcache", nodes.at(count, database), mode, tmp_path / f"{count}-{mode}"
+        layout: django_suite.start(
+            django_tests,
+            "distcache",
+            nodes.at(layout.count, database),
+            layout.mode,
+            tmp_path / str(layout),
+            replicas=layout.replicas,
         )
-        for database, (count, mode) in enumerate(itertools.product((1, 3, 5), ("sync", "async")))
+        for database, layout in enumerate(LAYOUTS)
     }
 
-    for (count, mode), run in runs.items():
-        report(f"{count} nodes", mode, run.outcomes(), subtests)
+    for layout, run in runs.items():
+        report(f"{layout.count} nodes, {layout.replicas} owners of a key,", layout.mode, run.outcomes(), subtests)
 
 
 def test_suite_accepts_djangos_own_backend_and_refuses_a_careless_one(

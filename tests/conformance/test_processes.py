@@ -20,10 +20,13 @@ ROUNDS_TO_CATCH = 20
 HOUR = 3600
 
 
-@pytest.fixture
-def setting(nodes: Nodes) -> dict[str, Any]:
-    subject = subjects.chosen()
-    return subjects.alias(subject, nodes.at(4 if subjects.SUBJECTS[subject].is_sharded else 1))
+@pytest.fixture(params=[1, 3], ids="rf{}".format)
+def setting(nodes: Nodes, request: pytest.FixtureRequest) -> dict[str, Any]:
+    name, replicas = subjects.chosen(), int(request.param)
+    subject = subjects.SUBJECTS[name]
+    if replicas > 1 and not subject.is_replicated:
+        pytest.skip(f"{name} does not replicate")
+    return subjects.alias(name, nodes.at(4 if subject.is_sharded else 1), replicas=replicas)
 
 
 @pytest.fixture

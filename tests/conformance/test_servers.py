@@ -30,6 +30,13 @@ def setting(nodes: Nodes) -> dict[str, Any]:
     return subjects.alias(subjects.chosen(), nodes.at(NODES))
 
 
+@pytest.fixture
+def replicated(nodes: Nodes) -> dict[str, Any]:
+    if not subjects.SUBJECTS[subjects.chosen()].is_replicated:
+        pytest.skip(f"{subjects.chosen()} does not replicate")
+    return subjects.alias(subjects.chosen(), nodes.at(NODES), replicas=3)
+
+
 def asked(site: Site, count: int, name: str) -> list[dict[str, Any]]:
     """Send requests, each with a token of its own, and check that each was answered with its own."""
     answers = site.ask([f"{name}-{number}" for number in range(count)])
@@ -39,7 +46,11 @@ def asked(site: Site, count: int, name: str) -> list[dict[str, Any]]:
     return answers
 
 
-def test_forked_workers_share_no_socket(nodes: Nodes, setting: dict[str, Any], tmp_path: Path) -> None:
+@pytest.mark.parametrize("kind", ["setting", "replicated"])
+def test_forked_workers_share_no_socket(
+    nodes: Nodes, kind: str, request: pytest.FixtureRequest, tmp_path: Path
+) -> None:
+    setting = request.getfixturevalue(kind)
     before = nodes.connections()
     rounds = itertools.count()
     pids: set[int] = set()

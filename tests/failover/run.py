@@ -1,13 +1,15 @@
 """One run: some cycles of faults on one stage, and what came of it."""
 
+import time
 from pathlib import Path
 from random import Random
 
 from distcache_django.testing.programs import ServerKind
 from tests.failover.calls import Call, Fault
+from tests.failover.mutants import STORIES
 from tests.failover.stage import FAULTS, NODES, Stage
 
-__all__ = ["play", "schedule"]
+__all__ = ["play", "play_story", "schedule"]
 
 
 def schedule(seed: int, cycles: int) -> list[tuple[str, str, float]]:
@@ -26,3 +28,13 @@ def play(directory: Path, seed: int, cycles: int, server: ServerKind = "valkey")
         for kind, node, seconds in schedule(seed, cycles):
             stage.fault(kind, node, seconds)
         return stage.finish(), stage.faults
+
+
+def play_story(directory: Path, name: str, *, is_careless: bool) -> list[Call]:
+    """Play the story of a mutant, with careful clients or with careless ones."""
+    story, is_mended = STORIES[name]
+    with Stage(directory, seed=1, mutant=name if is_careless else "", has_agent=is_mended) as stage:
+        stage.wait_whole()
+        time.sleep(1.5)
+        story(stage)
+        return stage.finish()

@@ -15,6 +15,7 @@ from distcache_django.testing.node import LocalNode
 from distcache_django.testing.programs import ServerKind
 from distcache_django.testing.resp import ask
 from tests.failover.calls import Call, Fault, load
+from tests.support.waiting import Pulse
 
 ROOT = Path(__file__).resolve().parents[2]
 NODES = ("cache-a", "cache-b", "cache-c", "cache-d")
@@ -96,9 +97,11 @@ class Stage:
         self._plan = {"seed": seed, "mutant": mutant, "rest": rest}
         self._has_agent = has_agent
         self._clients: list[Process] = []
+        self._pulse = Pulse()
         self._agent: Process | None = None
 
     def __enter__(self) -> Self:
+        self._pulse.__enter__()
         try:
             self._start()
         except BaseException:
@@ -109,6 +112,7 @@ class Stage:
     def __exit__(self, *_: object) -> None:
         for process in (*self._clients, *([self._agent] if self._agent else ())):
             process.end()
+        self._pulse.__exit__()
         for node in self.nodes.values():
             node.close()
 
@@ -136,7 +140,12 @@ class Stage:
                 client.tell(word)
             for client in self._clients:
                 client.expect(answer)
-        return sorted((call for client in self._clients for call in load(client.history)), key=lambda c: c.began)
+        calls = sorted((call for client in self._clients for call in load(client.history)), key=lambda c: c.began)
+        return [call if call.is_acknowledged else self._with_lost(call) for call in calls]
+
+    def _with_lost(self, call: Call) -> Call:
+        """Ask this process, too, whether the machine had time: the nodes had as little."""
+        return call._replace(lost=max(call.lost, self._pulse.lost(call.began - 0.2, call.ended + 0.02)))
 
     # ------------------------------------------------------------------ how the nodes are
 
@@ -161,12 +170,10 @@ class Stage:
     # ------------------------------------------------------------------ faults
 
     def fault(self, kind: str, name: str, seconds: float) -> Fault:
-        """Put a node at fault for a while, and wait until all nodes are whole again."""
-        node = self.nodes[name]
-        began = time.monotonic()
-        with FAULTS[kind](node):
+        """Put a node at fault for a while, and wait until all nodes are whole again; a wiped one is so at once."""
+        with FAULTS[kind](self.nodes[name]):
             began = time.monotonic()
-            time.sleep(seconds)
+            time.sleep(seconds if kind != "wipe" else 0)
         ended = time.monotonic()
         fault = Fault(kind, name, began, ended, self.wait_whole())
         self.faults.append(fault)
@@ -174,8 +181,7 @@ class Stage:
 
 
 def _fence(node: LocalNode) -> Fence | None:
-    reply = _ask(node, "GET", FENCE)
-    return Fence.parse(reply)
+    return Fence.parse(ask(node.url, ("GET", FENCE))[0])
 
 
 def _is_whole(node: LocalNode) -> bool:
@@ -186,10 +192,6 @@ def _is_whole(node: LocalNode) -> bool:
     fence = Fence.parse(raw)
     # A restarted server may still have the fence of the one before, of which nobody has asked it yet.
     return fence is not None and fence.state == UP and not fence.behind and b"run_id:" + raw[9:49] in server
-
-
-def _ask(node: LocalNode, *command: str) -> bytes:
-    return ask(node.url, command)[0]
 
 
 # Each is entered when the fault begins, and left when it ends.

@@ -67,13 +67,12 @@ def calm(world: World) -> None:
 def slow(history: Any) -> None:
     """Let messages take long, some of them."""
     world = history.world
-    before = world.delays
-    world.delays = (*before, *world.random.choice([(0.02,), (0.05, 0.005), (0.15,)]))
-    world.at(world.random.choice((0.2, 0.6)), quicken, world, before)
+    world.delays = (*history.delays, *world.random.choice([(0.02,), (0.05, 0.005), (0.15,)]))
+    world.at(world.random.choice((0.2, 0.6)), quicken, world, history.delays)
 
 
-def quicken(world: World, before: tuple[float, ...]) -> None:
-    world.delays = before
+def quicken(world: World, delays: tuple[float, ...]) -> None:
+    world.delays = delays
 
 
 # ---------------------------------------------------------------- memory

@@ -30,6 +30,7 @@ class History:
         theme: Mapping[faults.Fault, float] | None = None,
         shape: Sequence[int] | None = None,
         agents: int | None = None,
+        **fixed: Any,
     ) -> None:
         shape = shape or SHAPES[seed % len(SHAPES)]
         self.world = world = World(seed, nodes=shape[0], replication_factor=shape[1], write=shape[2], read=shape[3])
@@ -51,6 +52,8 @@ class History:
         world.delays = self.delays
         self.workload = (workload or random.choice(WORKLOADS))(world, self.ledger)
         self.calls_left = random.choice((15, 30, 60))
+        vars(self).update(fixed)
+        self.is_resting = False
         self.tasks: list[Task] = []
         for _ in range(random.choice((2, 3))):
             self.join()
@@ -108,7 +111,7 @@ class History:
     def trouble_begins(self) -> None:
         """Let something go wrong, and something else later."""
         world = self.world
-        if self.theme and world.now < START + self.length and self.calls_left > 0:
+        if not self.is_resting and world.now < START + self.length and self.calls_left > 0:
             (fault,) = world.random.choices(list(self.theme), list(self.theme.values()))
             fault(self)
             world.at(world.random.expovariate(1 / self.trouble), self.trouble_begins)
@@ -129,6 +132,7 @@ class History:
     def rest(self) -> None:
         """End all faults, and let everything come to its end; then all can be read."""
         world = self.world
+        self.is_resting = True
         world.loss, world.delays, world.trap = 0.0, self.delays, None
         world.mend_cuts(list(world.cuts))
         for machine in world.machines.values():
@@ -137,6 +141,9 @@ class History:
         for process in world.processes:
             process.paused_until = min(process.paused_until, world.now + 0.1)
         world.run(world.now + 2.5)
+        for process in [process for process in world.processes if not process.is_dead and not process.is_agent]:
+            world.begin(process, self._finished(Thread(process), []))
+        world.run(world.now + 0.6)
         if any(machine.skew < -DRIFT for machine in world.machines.values()):
             return  # what is written now is ahead of that node's time: it misses everything until its clock is set
         self.become_whole()

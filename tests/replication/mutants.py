@@ -41,6 +41,7 @@ MUTANTS: dict[str, Mutant] = {}
 _AT_ONE = (3, 3, 3, 1)
 _LOSSES: dict[faults.Fault, float] = {faults.flush_after_write: 2.0, faults.crash: 1.0, faults.save: 1.0}
 _LONG: dict[faults.Fault, float] = {faults.pause: 2.0}
+_SLOWLY = {"length": 4.0, "paces": (0.0, 0.02, 0.3), "calls_left": 30}
 
 
 def mutant(number: int, options: dict[str, Any], *targets: tuple[Any, Any]) -> Callable[[Any], Any]:
@@ -82,7 +83,7 @@ def older_counts_as_stored(draft, node, status, absent):
     _judge(draft, node, b"=" if is_older else status, absent)
 
 
-@mutant(7, {"workload": Deletions, "theme": faults.NOISE | _LONG}, (Standings, "not_after"))
+@mutant(7, {"workload": Deletions, "theme": faults.NOISE | _LONG, **_SLOWLY}, (Standings, "not_after"))
 def no_not_after(_self, _node, _expires):
     return 2**52
 
@@ -124,7 +125,7 @@ def actor_kept_over_fork(self, actor, lock):
 # ---------------------------------------------------------------- votes
 
 
-@mutant(5, {"workload": Deletions, "theme": _LONG, "agents": 0}, (Standings, "voters"))
+@mutant(5, {"workload": Deletions, "theme": _LONG, "agents": 0, **_SLOWLY}, (Standings, "voters"))
 def nobody_is_behind(_self, fences):
     return {node for node, fence in fences.items() if fence.state == UP}
 

@@ -20,7 +20,7 @@ from distcache_django.core.record import node_tag
 from distcache_django.core.topology import NodeSpec, Topology
 from distcache_django.exceptions import DistcacheError
 from distcache_django.testing.memory_node import MemoryNode
-from distcache_django.testing.memory_records import FENCE
+from distcache_django.testing.memory_records import FENCE, incarnation
 
 #: When all begins, Unix seconds.
 START = 1_700_000_000.0
@@ -72,7 +72,8 @@ class Machine:
         """Return what the node says of itself, ``None`` where it has to be registered first."""
         raw = self.node.text(FENCE)
         fence = Fence.parse(raw)
-        return fence if fence is not None and raw is not None and raw[9:49] == self.node.run_id else None
+        is_known = raw is not None and raw[9:49] == self.node.run_id and incarnation(self.node) is not None
+        return fence if is_known else None
 
     def resume(self) -> None:
         """Go on, with all that has arrived meanwhile."""

@@ -40,7 +40,7 @@ class Run:
         return [Outcome(test, *found[test]) for test in sorted(found)]
 
 
-def start(tests: Path, subject: str, urls: Sequence[str], mode: str, folder: Path) -> Run:
+def start(tests: Path, subject: str, urls: Sequence[str], mode: str, folder: Path, *, replicas: int = 1) -> Run:
     """Start Django's `BaseCacheTests` for a subject on these nodes, `sync` or `async`."""
     chosen = SUBJECTS[subject]
     folder.mkdir()
@@ -51,7 +51,7 @@ def start(tests: Path, subject: str, urls: Sequence[str], mode: str, folder: Pat
                 "tests": str(tests),
                 "backend": chosen.backend,
                 "location": list(urls),
-                "options": dict(chosen.options),
+                "options": {**chosen.options, **({"REPLICATION_FACTOR": replicas} if replicas > 1 else {})},
                 "type_errors": chosen.type_errors,
                 "mode": mode,
                 "results": str(results),

@@ -41,6 +41,9 @@ from tests.transport.replicas import (
     void,
 )
 
+#: When a record ends that never does.
+ALWAYS = bytes(8)
+
 
 @pytest.fixture
 def send(scripted):
@@ -184,7 +187,7 @@ def test_beyond_the_bound_slots_are_noted(node):
     for number, slot in enumerate([3, 3, 0, 16_383]):
         stored(node, value(), key=f"k{number}", absent=GONE, slot=slot, missed_bound=2)
     stored(node, value(NEW), key="k0", absent=GONE, slot=7, missed_bound=2)  # has its place already
-    listed = [("k0", NEW, serial(5)), ("k1", STAMP, serial(2))]
+    listed = [("k0", NEW, serial(5) + ALWAYS), ("k1", STAMP, serial(2) + ALWAYS)]
     found, slots = missed(node)
 
     assert (sorted(found), slots) == (listed, {0: 3, 16_383: 4})
@@ -199,7 +202,7 @@ def test_beyond_the_bound_slots_are_noted(node):
 def test_slots_that_nobody_noted_are_not_made_by_settling(scripted, node):
     before = scripted.keys(NODE)
 
-    assert outcome(node, settle(GONE, r.Noticed("k", NEW, serial(1)), slots=[(5, 1)])) == 0
+    assert outcome(node, settle(GONE, r.Noticed("k", NEW, serial(1) + ALWAYS), slots=[(5, 1)])) == 0
     assert scripted.keys(NODE) == before
 
 
@@ -247,6 +250,26 @@ def test_settling_spares_slots_that_have_been_missed_again_since(node):
     assert fence(node).behind == frozenset()
 
 
+@pytest.mark.parametrize(
+    ("record", "ends"),
+    [
+        (value(NEW, expires_at=2**42), 2**42),
+        (value(NEW), 0),
+        (value(NEW, b"", TOMBSTONE), 1),
+        (value(NEW, b"", TOMBSTONE, expires_at=7), 1),
+    ],
+)
+def test_a_note_says_when_its_record_ends(node, record, ends):
+    """One that is gone before was evicted, which is not the same as over."""
+    stored(node, record, absent=GONE)
+    assert noted(node, ("k", 0))[0][1] == NEW + ends.to_bytes(8)
+
+    stored(node, value(OLD), absent=GONE)  # too old: changes nothing
+    outcome(node, void(("k", NEW)))
+    stored(node, value(OLD, expires_at=9), absent=GONE)
+    assert noted(node, ("k", 0))[0][1] == NEW + ends.to_bytes(8)
+
+
 def test_records_are_read_with_all_that_is_noted_of_them(node):
     stored(node, value(), slot=1)
     assert noted(node, ("k", 1), ("none", 1)) == [(node(r.Fetch("k")), b"", b""), (None, b"", b"")]
@@ -261,7 +284,8 @@ def test_records_are_read_with_all_that_is_noted_of_them(node):
     reply = node(r.Noted([("k", 1), ("other", 2), ("third", 7), ("none", 7), ("none", 8)], TOPOLOGY))
     kept, third = node(r.FetchMany(["k", "third"]))
     nothing = (None, b"", b"")
-    assert reply.outcome == [(kept, stamp(9), b""), (None, NEW, b""), (third, b"", GONE), (None, b"", GONE), nothing]
+    missing = (None, NEW + ALWAYS, b"")
+    assert reply.outcome == [(kept, stamp(9) + ALWAYS, b""), missing, (third, b"", GONE), (None, b"", GONE), nothing]
     assert Fence.parse(reply.fence) == fence(node)
     assert fence(node).behind == {GONE, AWAY}
 
@@ -270,7 +294,7 @@ def test_who_reads_what_is_noted_gets_void_records_too(node):
     stored(node, value(), absent=GONE)
     forget(node)
 
-    assert noted(node, ("k", 0)) == [(node(r.Fetch("k")), STAMP, b"")]
+    assert noted(node, ("k", 0)) == [(node(r.Fetch("k")), STAMP + ALWAYS, b"")]
 
 
 @pytest.mark.parametrize("flaw", ["dc:node", "dc:count", "topology"])

@@ -234,8 +234,8 @@ def test_ones_own_value_at_one_owner_is_finished(nodes, p):
 
 
 def test_who_was_the_first_to_store_a_value_stays_known_however_often_it_is_stored_again(nodes, p, q):
-    first = stamp(nodes)
-    place(nodes, "b", b"v", stamp(nodes, 0.1), origin=first)
+    first = stamp(nodes, -2)
+    place(nodes, "b", b"v", stamp(nodes, -1), origin=first)
 
     assert p.add(b"p") is False
 

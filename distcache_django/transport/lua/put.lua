@@ -58,7 +58,7 @@ for i, key in ipairs(KEYS) do
   local at = 2 + 4 * i
   local answer = put(key, ARGV[at], ARGV[at + 1])
   if answer == 'S' or answer == '=' then
-    note(key, stamp_of(ARGV[at]), ARGV[at + 2], ARGV[at + 3])
+    note(key, ARGV[at], ARGV[at + 2], ARGV[at + 3])
   end
   answers[i] = answer
 end

@@ -26,5 +26,5 @@ local payload = value .. joined(fields, ARGV[5], 24) .. joined(folded, '', 32)
 if payload ~= string.sub(record, 37) then
   redis.call('SETRANGE', key, 36, payload)
 end
-note(key, base, ARGV[6], ARGV[7])
+note(key, record, ARGV[6], ARGV[7])
 return result({ 'S', string.sub(record, 1, 36) .. payload })

@@ -1,0 +1,108 @@
+"""Careless clients: each breaks one rule of replication, in the client processes of a run, and has to be caught.
+
+What catches each is a *story*: the shortest course of faults in which the rule matters. Without the mutant the same
+story breaks no promise.
+"""
+
+import time
+from collections.abc import Callable, Mapping
+from typing import Any
+
+from distcache_django.core.drafts import Draft
+from distcache_django.core.fence import Standings
+from distcache_django.core.replicas import Replicas
+from tests.failover.stage import Stage
+
+__all__ = ["MUTANTS", "STORIES"]
+
+
+def one_store_is_enough() -> None:
+    """Count a write as acknowledged that one owner has stored."""
+    _patch(Replicas, "write", property(lambda self: 1, lambda self, value: None))
+
+
+def takes_any_word() -> None:
+    """Let nodes vote that are recovering from the loss of their memory."""
+
+    def voters(self: Standings, fences: Mapping[str, Any]) -> set[str]:
+        behind = frozenset().union(*(fence.behind for fence in fences.values()))
+        return {node for node in fences if self.tags[node] not in behind}
+
+    _patch(Standings, "voters", voters)
+
+
+def forgets_the_absent() -> None:
+    """Acknowledge writes without a note of who has missed them."""
+    _patch(Replicas, "tags", lambda self, nodes: b"")
+    _patch(Draft, "acknowledged", property(lambda self: len(self.stored)))
+
+
+def _patch(owner: type, name: str, value: Any) -> None:
+    setattr(owner, name, value)
+
+
+MUTANTS: Mapping[str, Callable[[], None]] = {
+    each.__name__: each for each in (one_store_is_enough, takes_any_word, forgets_the_absent)
+}
+
+
+def last_owner_dies(stage: Stage) -> None:
+    """Two nodes are paused; a third, which alone has what is written meanwhile, loses its memory before they are back."""
+    first, second, third, _ = stage.nodes.values()
+    first.pause()
+    second.pause()
+    time.sleep(1.0)
+    third.restart(empty=True)
+    first.resume()
+    second.resume()
+    time.sleep(0.5)
+
+
+def two_memories_lost(stage: Stage) -> None:
+    """Two nodes lose their memory at once, and nobody can help them."""
+    first, second, _, _ = stage.nodes.values()
+    first.restart(empty=True)
+    second.restart(empty=True)
+    time.sleep(1.0)
+
+
+def missed_deletions(stage: Stage) -> None:
+    """A node is paused while keys are deleted, and asked for them when the others have forgotten the tombstones."""
+    stage.fault("pause", "cache-b", 1.5)
+    time.sleep(2.5)
+
+
+#: For each mutant the story that catches it, and whether nodes are mended in it.
+STORIES: Mapping[str, tuple[Callable[[Stage], None], bool]] = {
+    "one_store_is_enough": (last_owner_dies, False),
+    "takes_any_word": (two_memories_lost, False),
+    "forgets_the_absent": (missed_deletions, True),
+}
+
+
+def trace() -> None:
+    import sys, time
+    old = Replicas.send
+
+    def send(self, drafts, expires, patience, *, only_stored=False):
+        if only_stored:
+            for d in drafts:
+                sys.stderr.write(f"TRACE {time.monotonic():.3f} send {d.key} {d.record.kind} stored {sorted(d.stored)} failed {d.failed}\n")
+        return (yield from old(self, drafts, expires, patience, only_stored=only_stored))
+
+    _patch(Replicas, "send", send)
+    from distcache_django.core.counting import Counting
+    oldr = Counting._raise
+
+    def _raise(self, call, nodes, noted):
+        r = yield from oldr(self, call, nodes, noted)
+        if noted - {*self._replicas.down()}:
+            sys.stderr.write(f"TRACE {time.monotonic():.3f} raise {call.key} noted {sorted(noted)} \n")
+        if r.failed:
+            sys.stderr.write(f"TRACE {time.monotonic():.3f} raise {call.key} failed {r.failed} \n")
+        return r
+
+    _patch(Counting, "_raise", _raise)
+
+
+MUTANTS = {**MUTANTS, "trace": trace}
