@@ -130,8 +130,10 @@ class Agreement:
         ]
         found: dict[str, bytes | None] = {}
         failed: dict[str, str] = {}
-        strangers = set()
+        answered, strangers = set(), set()
         for node, outcome in (yield from replicas.ask(asks, _PREPARING)).items():
+            if isinstance(outcome, tuple):
+                answered.add(node)
             status, told = outcome if isinstance(outcome, tuple) else (None, None)
             if status == _PROMISED:
                 found[node] = told
@@ -141,7 +143,8 @@ class Agreement:
                 strangers.add(node)
             failed[node] = str(outcome)
         yield from replicas.enlist(strangers)
-        voting = {node: raw for node, raw in found.items() if node not in standings.unfit}
+        fit = standings.fit(answered)
+        voting = {node: raw for node, raw in found.items() if node in fit}
         talk.received, talk.failed = len(voting), {node: why for node, why in failed.items() if node not in voting}
         return {node: parse(raw, standings.incarnation(node)) for node, raw in voting.items()}
 
@@ -151,10 +154,10 @@ class Agreement:
         draft = Draft(talk.key, talk.owners, lambda stamp: record._replace(stamp=stamp, touched=NO_TOUCH))
         draft.renew(ballot)
         yield from replicas.send([draft], talk.expires, _ACCEPTING)
-        lasts = len(draft.stored - replicas.standings.unfit) >= talk.majority and len(draft.stored) >= replicas.write
+        lasts = len(replicas.standings.fit(draft.stored)) >= talk.majority and len(draft.stored) >= replicas.write
         if lasts and draft.acknowledged < len(draft.stored):  # what does not last is nobody's loss
             yield from replicas.send([draft], talk.expires, 1.0, only_stored=True)
-        talk.received, talk.failed = len(draft.stored - replicas.standings.unfit), draft.failed
+        talk.received, talk.failed = len(replicas.standings.fit(draft.stored)), draft.failed
         talk.doubt = talk.doubt or draft.doubt or bool(draft.stored)
         if draft.newer:
             replicas.observe(draft.newer)

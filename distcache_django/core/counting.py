@@ -164,7 +164,7 @@ class Counting:
                 break
             noted = owners & {*replicas.down()} if absent is None else absent
             raised = yield from self._raise(call, owners if absent is None else owners - absent, noted)
-            if len(raised.done.keys() - replicas.standings.unfit) >= replicas.write:
+            if len(replicas.standings.fit(raised.done)) >= replicas.write:
                 absent = owners - raised.done.keys()
                 if absent <= noted:
                     return (yield from self._answer(call, raised))
@@ -222,7 +222,7 @@ class Counting:
     def _answer(self, call: _Call, raised: _Raised) -> Op[int | None]:
         """Return the value as the first owner that votes has it: gapless while it stays the first."""
         replicas = self._replicas
-        voting = raised.done.keys() - replicas.standings.unfit
+        voting = replicas.standings.fit(raised.done)
         first = next(node for node in replicas.topology.owners(call.key) if node in voting)
         record = raised.done[first]
         if not record.is_live(replicas.now_ms()):
@@ -261,7 +261,7 @@ class Counting:
         item = replicas.item(call.key, record)
         outcomes = yield from replicas.put({node: [item] for node in nodes}, call.expires, PATIENCE)
         have = {node for node, outcome in outcomes.items() if outcome in ([b"S"], [b"="])}
-        return len(have - replicas.standings.unfit)
+        return len(replicas.standings.fit(have))
 
     def _rebase(self, call: _Call, newest: Record | None) -> Op[bool]:
         """Count under a new base, once enough owners have it, unless it contains the increment."""

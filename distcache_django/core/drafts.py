@@ -15,6 +15,7 @@ __all__ = ["Draft", "judge", "statuses"]
 _STORED: Final = b"S"
 _SAME: Final = b"="
 _OLDER: Final = b"O"
+_PROMISED: Final = b"P"
 
 
 class Draft:
@@ -74,6 +75,7 @@ def judge(draft: Draft, node: str, status: Any, absent: frozenset[str]) -> None:
         draft.noted[node] = absent
         draft.failed.pop(node, None)
     else:
-        draft.is_ahead = draft.is_ahead or status[:1] != _OLDER
-        draft.failed[node] = "has something newer" if status[:1] == _OLDER else "finds the stamp ahead of its time"
+        is_older = status[:1] in (_OLDER, _PROMISED)
+        draft.is_ahead = draft.is_ahead or not is_older
+        draft.failed[node] = "has something newer" if is_older else "finds the stamp ahead of its time"
         draft.newer = max(draft.newer, status[1:] or NO_STAMP)

@@ -127,6 +127,11 @@ class Standings:
         behind = frozenset().union(*(fence.behind for fence in fences.values()))
         return {node for node, fence in fences.items() if fence.state == UP and self.tags[node] not in behind}
 
+    def fit(self, nodes: Collection[str]) -> set[str]:
+        """Return those of some nodes that vote, by what these have said last: the word of one that is away is old."""
+        known = self._known
+        return self.voters({node: known[node].fence for node in nodes if node in known})
+
     def unregistered(self, nodes: Iterable[str]) -> set[str]:
         """Return the nodes whose replies would not count."""
         known = self._known
@@ -220,11 +225,11 @@ class Standings:
     def now(self) -> float:
         """Return Unix time in seconds as most nodes have it: this process's own clock may be off."""
         offsets = [*self._offsets.values()]
-        if len(offsets) < 2:
-            # One node may be as wrong as this process; by hours, it is the node.
-            return self.wall() + sum(offset for offset in offsets if abs(offset) < _PLAUSIBLE)
-        # Of two, one may be far off: this process's own clock decides.
-        return self.wall() + median(offsets if len(offsets) % 2 else [*offsets, 0.0])
+        if not offsets:
+            return self.wall()
+        # A process may be off by some seconds; by more, it is the node, unless they all are.
+        plausible = [offset for offset in offsets if abs(offset) < _PLAUSIBLE]
+        return self.wall() + median(plausible or offsets)
 
     @property
     def is_lost(self) -> bool:

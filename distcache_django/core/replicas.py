@@ -95,14 +95,14 @@ class Replicas:
         return sorted(owners, key=lambda node: (node in avoid[0], node in avoid[1]))
 
     def acquaint(self, nodes: Collection[str]) -> Op[None]:
-        """Register nodes that are not yet, all of them at first: until then the nodes' time is not known."""
-        wanted = self.topology.node_names if self.standings.is_lost else nodes
-        yield from self.enlist(self.standings.unregistered({*wanted} - {*self.down()}))
+        """Register nodes that are not yet."""
+        yield from self.enlist(self.standings.unregistered({*nodes} - {*self.down()}))
 
     def enlist(self, nodes: Collection[str]) -> Op[None]:
-        """Register nodes whose replies do not count before."""
+        """Register nodes whose replies do not count before; all of them at first: the nodes' time is not known then."""
         if nodes:
-            yield from self.standings.enlist(nodes)
+            wanted = {*nodes, *self.topology.node_names} - {*self.down()} if self.standings.is_lost else nodes
+            yield from self.standings.enlist(wanted)
 
     # ------------------------------------------------------------------ reads
 

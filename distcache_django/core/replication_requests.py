@@ -83,7 +83,8 @@ class Put(Request):
     ``b"S"``                stored
     ``b"="``                the same write is there; counters are joined, each field at its largest, and what has
                             been touched last decides the end. A void one is valid again
-    ``b"O"`` and a stamp    older than what is there, a record, void or not, or a promise: the newest of them
+    ``b"O"`` and a stamp    older than the record that is there, void or not
+    ``b"P"`` and a stamp    older than what was promised only: what is there may be older still
     ``b"A"``                stamped more than ``drift_ms`` ahead of the node's time
     ======================  =======================================================================================
 
@@ -187,7 +188,7 @@ class Void(Request):
 
 
 class Noticed(NamedTuple):
-    """Be what is noted of a key that some node misses: the largest stamp, and bytes that tell the last note from others."""
+    """Be what is noted of a key that some node misses: the largest stamp, and what tells the last note from others."""
 
     key: str
     stamp: bytes

@@ -191,9 +191,10 @@ def _put(node: MemoryNode, item: r.PutItem, request: r.Put) -> bytes:
     there = held[_STAMP] if held is not None else b""
     if held is not None and request.force and there != stamp and held[_NODE] != _present(node):
         held, there = None, b""
-    newest = max(there, _promise(node, item.key))
-    if newest > stamp:
-        return b"O" + newest
+    if there > stamp:
+        return b"O" + there
+    if (promise := _promise(node, item.key)) > stamp:
+        return b"P" + promise
     if held is not None and there == stamp:
         _join(node, item, held)
         return b"="

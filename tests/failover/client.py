@@ -171,7 +171,10 @@ class Client:
         """Take a lock, hold it for a while, and mostly release it; the rest expire."""
         key = f"lock-{self._random.randrange(LOCKS)}"
         lock = self._cache.lock(key, timeout=LOCK_LIFE, blocking=False)
-        if not self._call("lock", key, lambda: lock.acquire() and lock.token, None, LOCK_LIFE).outcome or not lock.token:
+        if (
+            not self._call("lock", key, lambda: lock.acquire() and lock.token, None, LOCK_LIFE).outcome
+            or not lock.token
+        ):
             return
         threading.Event().wait(self._random.choice((0.0, 0.002, 0.02)))
         if self._random.random() < 0.95:

@@ -78,31 +78,3 @@ STORIES: Mapping[str, tuple[Callable[[Stage], None], bool]] = {
     "takes_any_word": (two_memories_lost, False),
     "forgets_the_absent": (missed_deletions, True),
 }
-
-
-def trace() -> None:
-    import sys, time
-    old = Replicas.send
-
-    def send(self, drafts, expires, patience, *, only_stored=False):
-        if only_stored:
-            for d in drafts:
-                sys.stderr.write(f"TRACE {time.monotonic():.3f} send {d.key} {d.record.kind} stored {sorted(d.stored)} failed {d.failed}\n")
-        return (yield from old(self, drafts, expires, patience, only_stored=only_stored))
-
-    _patch(Replicas, "send", send)
-    from distcache_django.core.counting import Counting
-    oldr = Counting._raise
-
-    def _raise(self, call, nodes, noted):
-        r = yield from oldr(self, call, nodes, noted)
-        if noted - {*self._replicas.down()}:
-            sys.stderr.write(f"TRACE {time.monotonic():.3f} raise {call.key} noted {sorted(noted)} \n")
-        if r.failed:
-            sys.stderr.write(f"TRACE {time.monotonic():.3f} raise {call.key} failed {r.failed} \n")
-        return r
-
-    _patch(Counting, "_raise", _raise)
-
-
-MUTANTS = {**MUTANTS, "trace": trace}

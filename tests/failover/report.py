@@ -9,6 +9,9 @@ from tests.failover.liveness import Summary
 
 __all__ = ["write"]
 
+#: Lines of one list.
+_MOST = 40
+
 
 def write(runs: Sequence[Summary]) -> str:
     """Return the report."""
@@ -37,7 +40,9 @@ def write(runs: Sequence[Summary]) -> str:
         "did not give a client are taken off.",
         "",
         *_listed("Broken promises", [f"seed {run.seed}: {': '.join(v)}" for run in runs for v in run.violations]),
-        *_listed("Failures that nothing excuses", [f"seed {run.seed}: {call}" for run in runs for call in run.unexpected]),
+        *_listed(
+            "Failures that nothing excuses", [f"seed {run.seed}: {call}" for run in runs for call in run.unexpected]
+        ),
     ]
     return "\n".join(parts)
 
@@ -71,7 +76,8 @@ def _faults(faults: Sequence[Fault]) -> list[str]:
 
 
 def _listed(title: str, lines: Sequence[str]) -> list[str]:
-    return [f"## {title}", "", *(f"- `{line}`" for line in lines), ""] if lines else []
+    shown = [f"- `{line[:400]}`" for line in lines[:_MOST]]
+    return [f"## {title}", "", *shown, *(["- …"] if len(lines) > _MOST else []), ""] if lines else []
 
 
 def _ms(seconds: float) -> str:

@@ -90,9 +90,7 @@ class Stage:
     ) -> None:
         self.directory = directory
         config = {"appendonly": "yes"}
-        self.nodes = {
-            name: LocalNode(name, server=server, config=config, directory=directory / name) for name in NODES
-        }
+        self.nodes = {name: LocalNode(name, server=server, config=config, directory=directory / name) for name in NODES}
         self.faults: list[Fault] = []
         self._plan = {"seed": seed, "mutant": mutant, "rest": rest}
         self._has_agent = has_agent
@@ -122,9 +120,7 @@ class Stage:
             node.start()
         plan = {**self._plan, "cache": entry({name: node.url for name, node in self.nodes.items()})}
         for number in range(CLIENTS):
-            self._clients.append(
-                Process("client", self.directory, f"client-{number}", {**plan, "number": number})
-            )
+            self._clients.append(Process("client", self.directory, f"client-{number}", {**plan, "number": number}))
         for client in self._clients:
             client.expect("ready")
         if self._has_agent:

@@ -262,7 +262,7 @@ def test_recovery_does_not_pass_a_promise(node):
     outcome(node, prepare(NEW))
     forget(node)
 
-    assert outcome(node, put(value(), force=True)) == [b"O" + NEW]
+    assert outcome(node, put(value(), force=True)) == [b"P" + NEW]
 
 
 def test_a_void_record_is_none_for_all_who_read_it(node):
@@ -302,21 +302,22 @@ def test_a_promise_is_newer_than_all_that_was_promised_or_stored(node):
 def test_nothing_is_stored_below_a_promise(node):
     outcome(node, prepare(STAMP))
 
-    assert stored(node, value(OLD)) == b"O" + STAMP
+    assert stored(node, value(OLD)) == b"P" + STAMP
     assert stored(node, value(STAMP)) == b"S"
     outcome(node, prepare(NEW))
-    assert stored(node, value(STAMP)) == b"O" + NEW
-    assert stored(node, value(stamp(2, 1))) == b"O" + NEW
+    assert stored(node, value(STAMP)) == b"P" + NEW
+    assert stored(node, value(stamp(2, 1))) == b"P" + NEW
 
 
-def test_who_is_too_old_hears_of_the_newest_of_record_and_promise(node):
+def test_who_is_too_old_for_a_record_or_a_promise_hears_of_which(node):
     outcome(node, prepare(STAMP))
     stored(node, value(NEW))
     assert stored(node, value(OLD)) == b"O" + NEW
     assert outcome(node, prepare(OLD)) == (b"O", NEW)
 
     outcome(node, prepare(stamp(9)))
-    assert stored(node, value(OLD)) == b"O" + stamp(9)
+    assert stored(node, value(OLD)) == b"O" + NEW
+    assert stored(node, value(stamp(8))) == b"P" + stamp(9)
     assert outcome(node, prepare(OLD)) == (b"O", stamp(9))
 
 

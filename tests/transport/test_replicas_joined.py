@@ -130,7 +130,7 @@ def test_a_newer_promise_blocks_raising(node):
 
     assert outcome(node, raised()) == (b"P", NEW)
     assert counted(node).fields == {}
-    assert stored(node, counter({b"field--1": Field(1, 0)})) == b"O" + NEW
+    assert stored(node, counter({b"field--1": Field(1, 0)})) == b"P" + NEW
 
 
 def test_an_older_promise_does_not(node):

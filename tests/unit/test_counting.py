@@ -282,12 +282,14 @@ def test_a_base_that_cannot_be_given_to_enough_is_agreed_on(nodes, p):
     place(nodes, "a", Counter(1000, {}, {}).pack(), stamp_at(nodes, 0.05), kind=b"c")
     nodes.down = frozenset("b")
 
+    later = stamp_at(nodes, 0.1)
+
     def promise():
-        request = r.Prepare("k", stamp_at(nodes, 0.1), p.standings.topology, 2**52, 500, 1250)
+        request = r.Prepare("k", later, p.standings.topology, 2**52, 500, 1250)
         assert nodes.nodes["c"].execute(request).outcome[0] == b"P"
 
     assert p(before(p.counting.increase("k", 1), r.Put, promise)) == 1001
-    assert held(nodes, "a").stamp == held(nodes, "c").stamp > stamp_at(nodes, 0.1)
+    assert held(nodes, "a").stamp == held(nodes, "c").stamp > later
 
 
 def test_a_majority_that_has_counted_does_not_wait_for_one_with_another_base(nodes, p):

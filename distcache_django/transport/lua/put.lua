@@ -2,7 +2,8 @@
 -- KEYS the keys; ARGV[3] the number of keys noted for one node, ARGV[4] how many ms ahead a stamp may be, ARGV[5] 1 to
 -- overwrite void records whatever their stamp; then for each key its record, the ms it is kept ('' for ever), the tags of
 -- the nodes that miss it, its slot.
--- Outcome: for each key 'S' stored, '=' the same, 'O' and the stamp of what is newer, 'A' too far ahead. O(N).
+-- Outcome: for each key 'S' stored, '=' the same, 'O' and the stamp of a newer record, 'P' and a newer promise, 'A' too far
+-- ahead. O(N).
 
 -- Take over what the same write has here and there, in place; the key keeps its expiry unless its life changes.
 local function join(key, held, record, ttl)
@@ -32,12 +33,12 @@ local function put(key, record, ttl)
   if held and ARGV[5] == '1' and stamp_of(held) ~= stamp and is_void(held) then
     held = nil
   end
-  local newest = redis.call('GET', 'dc:p:' .. key)
-  if held and not (newest and newer(newest, stamp_of(held))) then
-    newest = stamp_of(held)
+  if held and newer(stamp_of(held), stamp) then
+    return 'O' .. stamp_of(held)
   end
-  if newest and newer(newest, stamp) then
-    return 'O' .. newest
+  local promise = redis.call('GET', 'dc:p:' .. key)
+  if promise and newer(promise, stamp) then
+    return 'P' .. promise
   end
   if held and stamp_of(held) == stamp then
     join(key, held, record, ttl)
