@@ -5,6 +5,7 @@
 
 import pickle
 from collections.abc import Callable, Iterator
+from itertools import count
 from typing import Any
 
 import pytest
@@ -28,6 +29,9 @@ pytestmark = pytest.mark.servers
 MODELS = {"zoo.product": {"timeout": 60, "by": ["category", "brand"]}, "zoo.*": {"timeout": 60}}
 
 
+_sites = count()
+
+
 @pytest.fixture(scope="module")
 def nodes() -> Iterator[LocalNodes]:
     with LocalNodes(4) as found:
@@ -47,8 +51,9 @@ def site(
         entry: dict[str, Any] = {"ENGINE": "django.db.backends.sqlite3", "NAME": str(path)}
     else:
         server = request.getfixturevalue("distcache_postgres")
-        server.create_database("equivalence")
-        entry = server.django_settings("equivalence")
+        name = f"equivalence{next(_sites)}"  # in random order the fixture may be made more than once
+        server.create_database(name)
+        entry = server.django_settings(name)
     with django_db_blocker.unblock(), zoo_site(entry, nodes.urls, MODELS=MODELS):
         yield
 

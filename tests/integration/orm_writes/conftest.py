@@ -2,6 +2,7 @@
 
 from collections.abc import Iterator
 from contextlib import ExitStack
+from itertools import count
 from typing import Any
 
 import pytest
@@ -25,6 +26,7 @@ LIMITS = {
 
 
 DATABASES = ["sqlite", *(pytest.param(name, marks=pytest.mark.postgres) for name in ("postgresql", *LIMITS))]
+_databases = count()
 
 
 @pytest.fixture(scope="module", params=DATABASES)
@@ -37,7 +39,8 @@ def database(
         entry: dict[str, Any] = {"ENGINE": "django.db.backends.sqlite3", "NAME": str(path)}
     else:
         server = request.getfixturevalue("distcache_postgres")
-        name = f"{request.module.__name__.rpartition('.')[2]}_{request.param}"
+        # In random order the fixture may be made more than once.
+        name = f"{request.module.__name__.rpartition('.')[2]}_{request.param}_{next(_databases)}"
         server.create_database(name)
         entry = server.django_settings(name)
     transactions.install()
