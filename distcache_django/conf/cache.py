@@ -124,6 +124,7 @@ def _check_combinations(options: Mapping[str, Any], given: Mapping[str, Any], pr
             problems.add("E007", f"OPTIONS[{name!r}]: this version knows only {only!r}.", f"Set it to {only!r}.")
     if options["IGNORE_EXCEPTIONS"] is not None and "ON_UNAVAILABLE" in given:
         problems.add("W003", "OPTIONS has both ON_UNAVAILABLE and IGNORE_EXCEPTIONS; the latter wins.", "Keep one.")
+    _check_replication(options, problems)
     if options["ACCEPT_UNSIGNED"]:
         problems.add(
             "W002",
@@ -131,6 +132,29 @@ def _check_combinations(options: Mapping[str, Any], given: Mapping[str, Any], pr
             "Turn it off once the cut-over is done.",
         )
     _check_imports(options, problems)
+
+
+def _check_replication(options: Mapping[str, Any], problems: Problems) -> None:
+    """Say what does not go together at ``REPLICATION_FACTOR`` 2 and more."""
+    factor = options["REPLICATION_FACTOR"]
+    if factor < 2:
+        return
+    read, write = _nodes_of(options["READ_CONSISTENCY"], factor), _nodes_of(options["WRITE_CONSISTENCY"], factor)
+    if read + write <= factor or 2 * write <= factor:
+        problems.add(
+            "W009",
+            f"READ_CONSISTENCY {options['READ_CONSISTENCY']!r} ({read} of {factor} owners) and WRITE_CONSISTENCY "
+            f"{options['WRITE_CONSISTENCY']!r} ({write} of {factor}): a read may return a value older than the last "
+            "acknowledged one, and what was acknowledged may be lost with a node.",
+            "Set both to 'quorum'.",
+        )
+    if options["ON_NODE_DOWN"] == "redirect":
+        problems.add(
+            "W011",
+            f"OPTIONS['ON_NODE_DOWN']: 'redirect' has no effect with REPLICATION_FACTOR {factor}: "
+            "the other owners of a key answer for one that is down.",
+            "Remove it.",
+        )
 
 
 def _check_connections(nodes: tuple[NodeSettings, ...], options: Mapping[str, Any], problems: Problems) -> None:
@@ -210,11 +234,20 @@ def _topology(
     if options["RANGES"] and lead is None:
         problems.add("E008", "OPTIONS['RANGES'] needs a KEY_FUNCTION that keeps the key readable.")
         return None
+    factor = options["REPLICATION_FACTOR"]
+    if factor > len(nodes):
+        problems.add(
+            "E013",
+            f"OPTIONS['REPLICATION_FACTOR'] is {factor}, and LOCATION has {len(nodes)} "
+            f"node{'s' if len(nodes) > 1 else ''}: each copy needs a node of its own.",
+            "Lower it, or add nodes.",
+        )
+        return None
     specs = {node.name: NodeSpec(node.weight, node.zone) for node in nodes}
     try:
         return Topology.build(
             specs,
-            replication_factor=options["REPLICATION_FACTOR"],
+            replication_factor=factor,
             virtual_nodes=options["VIRTUAL_NODES"],
             ranges=options["RANGES"] or None,
             range_lead=lead or "",

@@ -21,6 +21,7 @@ from distcache_django.core.effects import Ask, Op, Pause
 from distcache_django.core.record import COUNTER, NO_TOUCH, Counter, Field, Folded, Record, Stamp, merged, parse
 from distcache_django.core.replicas import Replicas
 from distcache_django.core.requests import STRANGE, Prepare, WireValue
+from distcache_django.core.votes import Reading
 from distcache_django.exceptions import InDoubt, QuorumNotReached, Unavailable
 
 __all__ = ["Agreement", "Decision", "folded"]
@@ -34,10 +35,14 @@ _PROMISED: Final = b"P"
 
 
 class Decision(NamedTuple, Generic[T]):
-    """Be what follows from the newest record: an answer, and the record to store before it is given, if any."""
+    """Be what follows from the newest record: an answer, and the record to store before it is given, if any.
+
+    ``is_own``: the answer acknowledges that record, which this call has stored before.
+    """
 
     answer: T
     record: Record | None = None
+    is_own: bool = False
 
 
 class _Talk:
@@ -78,10 +83,18 @@ class Agreement:
         self._replicas = replicas
         self._uniform = uniform
 
-    def settle(self, operation: str, key: str, decide: Callable[[Record | None], Decision[T]]) -> Op[T]:
+    def settle(
+        self,
+        operation: str,
+        key: str,
+        decide: Callable[[Record | None], Decision[T]],
+        *,
+        names_its_author: bool = False,
+    ) -> Op[T]:
         """Store what follows from a key's newest record, two round trips if nobody else is at it; return the answer.
 
         :param decide: may be called several times; is given tombstones and what has ended, too.
+        :param names_its_author: whether ``decide`` tells by a record whether it is of this call, as a lock's does.
         :raises QuorumNotReached: if nothing was stored. :raises InDoubt: if that is not certain.
         """
         replicas = self._replicas
@@ -97,7 +110,7 @@ class Agreement:
             if len(promised) < talk.majority:
                 continue
             top = merged(filter(None, promised.values()))
-            if talk.is_overtaken_by(top):
+            if not names_its_author and talk.is_overtaken_by(top):
                 break
             decision = _next(top, talk.proposed, decide)
             answer: T = decision.answer
@@ -115,7 +128,9 @@ class Agreement:
         if decision.record is not None or top is None:
             return decision.record
         holders = sum(record is not None and record.stamp == top.stamp for record in promised.values())
-        if holders >= max(talk.majority, self._replicas.write):
+        # One's own is acknowledged by the answer: who has it not has to be noted, as with any write.
+        needed = len(talk.owners) if decision.is_own else max(talk.majority, self._replicas.write)
+        if holders >= needed:
             return None
         return _adopted(top, round(self._replicas.now_ms()) + self._replicas.limits.grace_ms)
 
@@ -166,8 +181,16 @@ class Agreement:
     # ------------------------------------------------------------------ what is agreed on
 
     def add(self, operation: str, key: str, value: WireValue, ttl_ms: int | None) -> Op[bool]:
-        """Store a value unless there is one; return whether it was stored."""
+        """Store a value unless there is one; return whether it was stored.
+
+        One round trip where there is one for certain, which is left alone: a promise would keep it from counting.
+        """
         replicas = self._replicas
+        needed = max(len(replicas.topology.owners(key)) // 2 + 1, replicas.write)
+        (said,) = yield from Reading(replicas, (key,), needed).run()
+        found = said.newest
+        if found is not None and found.is_live(replicas.now_ms()) and said.count(found.stamp) >= needed:
+            return False
 
         def decide(top: Record | None) -> Decision[bool]:
             there = top is not None and top.is_live(replicas.now_ms())
@@ -202,12 +225,13 @@ class Agreement:
         until = round(self._replicas.now_ms()) + self._replicas.limits.grace_ms
 
         def decide(top: Record | None) -> Decision[Record | None]:
-            if top is None or top.kind != COUNTER or not Counter.parse(top.payload).fields:
+            if top is None or top.kind != COUNTER:
                 return Decision(top)
+            # Without fields, too: a promise, such as an ``add`` that answers False leaves, stops all counting.
             new = folded(top, until, self._replicas.now_ms())
             return Decision(new, new)
 
-        return (yield from self.settle(operation, key, decide))
+        return (yield from self.settle(operation, key, decide, names_its_author=True))
 
 
 def folded(record: Record, until: int, now_ms: float) -> Record:
@@ -231,7 +255,7 @@ def _next(
     if top is not None:
         for stamp, answer in proposed.items():
             if _comes_from(top, stamp):
-                return Decision(answer)
+                return Decision(answer, is_own=True)
     return decide(top)
 
 

@@ -59,7 +59,7 @@ class Own:
 class _Call:
     """Be one increment on its way."""
 
-    __slots__ = ("delta", "expires", "is_sent", "key", "own", "value", "wanted")
+    __slots__ = ("counted", "delta", "expires", "is_sent", "key", "own", "value", "wanted")
 
     def __init__(self, key: str, delta: int, own: Own, expires: float) -> None:
         self.key = key
@@ -69,6 +69,8 @@ class _Call:
         self.expires = expires
         #: Whether a node has it, or may have it.
         self.is_sent = False
+        #: The counter as nodes had it when they counted this: asked again, they have others' increments, too.
+        self.counted: dict[str, Record] = {}
         #: The counter's value, if a new base was found to contain the increment.
         self.value: int | None = None
 
@@ -76,6 +78,7 @@ class _Call:
         """Count under another field."""
         self.own = own
         self.wanted = own.add(self.delta)
+        self.counted = {}
 
     def is_in(self, folded: Folded | None) -> bool:
         """Return whether a base contains this increment."""
@@ -209,7 +212,7 @@ class Counting:
         record = parse(found) if status in (_RAISED, _NEWER) else None
         if status == _RAISED and record is not None:
             call.is_sent = True
-            raised.done[node] = record
+            raised.done[node] = call.counted.setdefault(node, record)
             return
         raised.failed[node] = "has another base" if status in (_NEWER, _BEHIND, _PROMISED) else str(outcome)
         if status == _NEWER and record is not None:

@@ -39,6 +39,8 @@ UP: Final = b"u"
 #: Seconds by which a process's clock may be off.
 _PLAUSIBLE: Final = 60.0
 _FOUNDERS: Final = "dc:founders"
+#: The share of the time left that registering may take: what it is for is still to be done, without who is silent.
+_PATIENCE: Final = 0.5
 _FORMAT: Final = b"2"
 _STATE, _TOPOLOGY, _BEHIND = 57, slice(58, 66), 66
 
@@ -183,7 +185,7 @@ class Standings:
             links = {node: self._generation(node) for node in nodes if links.get(node) != self._generation(node)}
             asks = [Ask(node, Register(self.random(8), self._quarantine_ms, self.topology)) for node in links]
             sent = self.wall()
-            for ask, reply in zip(asks, (yield Gather(asks)) if asks else (), strict=True):
+            for ask, reply in zip(asks, (yield Gather(asks, _PATIENCE)) if asks else (), strict=True):
                 self._note(ask.node, reply, links, sent)
 
     def _note(self, node: str, reply: Any, links: dict[str, int], sent: float) -> None:

@@ -38,38 +38,44 @@ class Locking:
         def decide(top: Record | None) -> Decision[int | None]:
             token, holder = self._held(key, top)
             if holder == nonce:
-                return Decision(token)
+                return Decision(token, is_own=True)
             if holder:
                 return Decision(None)
             token = max(token + 1, int(began * 1000))
             return Decision(token, _record(token, nonce, 0 if ttl_ms is None else round(began) + ttl_ms))
 
-        return (yield from self._agreement.settle("lock", key, decide))
+        return (yield from self._agreement.settle("lock", key, decide, names_its_author=True))
 
     def release(self, key: str, nonce: bytes) -> Op[bool]:
         """Free a lock; return whether ``nonce`` held it."""
+        was_held = False
 
         def decide(top: Record | None) -> Decision[bool]:
+            nonlocal was_held
             token, holder = self._held(key, top)
             if holder != nonce:
-                return Decision(False)
+                return Decision(was_held, is_own=was_held)
+            was_held = True
             return Decision(True, _record(token, b"", round(self._replicas.now_ms()) + _DAY_MS))
 
-        return (yield from self._agreement.settle("release", key, decide))
+        return (yield from self._agreement.settle("release", key, decide, names_its_author=True))
 
     def prolong(self, key: str, nonce: bytes, ttl_ms: int, *, add: bool) -> Op[bool]:
         """Give a lock a new end, or with ``add`` a later one; return whether ``nonce`` holds it."""
         yield from self._replicas.acquaint(self._replicas.topology.owners(key))
         began = round(self._replicas.now_ms())
+        end: int | None = None
 
         def decide(top: Record | None) -> Decision[bool]:
+            nonlocal end
             token, holder = self._held(key, top)
             if top is None or holder != nonce:
                 return Decision(False)
-            start = max(began, top.expires_at) if add else began
-            return Decision(True, _record(token, nonce, start + ttl_ms))
+            if end is None:  # once: what it was then may be there already
+                end = (max(began, top.expires_at) if add else began) + ttl_ms
+            return Decision(True, _record(token, nonce, end))
 
-        return (yield from self._agreement.settle("extend", key, decide))
+        return (yield from self._agreement.settle("extend", key, decide, names_its_author=True))
 
     def holder(self, key: str) -> Op[tuple[int, bytes]]:
         """Return the token and the nonce of who holds a lock, no nonce where it is free."""

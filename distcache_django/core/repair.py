@@ -131,19 +131,25 @@ class Repair:
     def _weigh(self, told: dict[str, Any]) -> Evidence | None:
         """Return what owners' records and notes of a key come to.
 
-        A node of which somebody has noted only that it misses something in this slot is no witness.
+        No witness is a node of which somebody has noted only that it misses something in this slot, nor one that has
+        noted a write for others and has it no more itself, before its time.
         """
         standings = self._replicas.standings
         doubtful = b"".join(slots for _, _, slots in told.values())
         tags = {doubtful[at : at + 4] for at in range(0, len(doubtful), 4)}
-        witnesses = {node: entry for node, entry in told.items() if standings.tags[node] not in tags}
-        if len(witnesses) < self._needed:
-            return None
-        found = [parse(raw, standings.incarnation(node)) for node, (raw, _, _) in witnesses.items()]
-        newest = merged(record for record in found if record is not None)
         now_ms = self._replicas.now_ms()
-        over = [mark[:STAMP_SIZE] for _, mark, _ in witnesses.values() if 0 < _end(mark) <= now_ms]
-        void = max(over, default=NO_STAMP)
+        found: list[Record | None] = []
+        void = NO_STAMP
+        for node, (raw, mark, _) in told.items():
+            record, stamp = parse(raw, standings.incarnation(node)), mark[:STAMP_SIZE]
+            is_over = 0 < _end(mark) <= now_ms
+            was_evicted = stamp > (record.stamp if record else b"") and not is_over
+            if standings.tags[node] not in tags and not was_evicted:
+                found.append(record)
+                void = max(void, stamp if is_over else NO_STAMP)
+        if len(found) < self._needed:
+            return None
+        newest = merged(record for record in found if record is not None)
         return Evidence(newest if newest is not None and newest.stamp >= void else None, void)
 
     # ------------------------------------------------------------------ replay

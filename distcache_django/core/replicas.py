@@ -25,6 +25,7 @@ from distcache_django.core.fence import Standings
 from distcache_django.core.record import (
     COUNTER,
     LOCK,
+    NO_STAMP,
     TOMBSTONE,
     VALUE,
     Counter,
@@ -219,14 +220,15 @@ class Replicas:
             for draft in pending:
                 draft.renew(self.stamps.next(self.standings.now()))
             yield from self.send(pending, expires, PATIENCE)
-            pending = [draft for draft in pending if draft.newer]
+            # Where only some find it ahead of their time, it is they whose clocks are wrong: they have failed.
+            pending = [d for d in pending if d.newer > NO_STAMP or (d.is_ahead and len(d.stored) < self.write)]
             if not pending:
                 break
-            self.observe(max(draft.newer for draft in pending))
             if any(
                 draft.is_ahead for draft in pending
             ):  # this process's clock was: it begins anew with the nodes' time
                 self.stamps.renew(self.standings.random(ACTOR_SIZE))
+            self.observe(max(draft.newer for draft in pending))
         unnoted = [draft for draft in drafts if draft.acknowledged < len(draft.stored) >= self.write]
         if unnoted:
             yield from self.send(unnoted, expires, 1.0, only_stored=True)
@@ -327,10 +329,10 @@ class Replicas:
 
     def _failure(self, operation: str, draft: Draft) -> Unavailable:
         kind = InDoubt if draft.doubt or draft.stored else QuorumNotReached
+        # Where too few have it, nobody has noted who has not.
+        received = len(draft.stored) if len(draft.stored) < self.write else draft.acknowledged
         reasons = "; ".join(f"{node}: {reason}" for node, reason in draft.failed.items())
-        return kind(
-            operation, required=self.write, received=draft.acknowledged, nodes=sorted(draft.missing), reason=reasons
-        )
+        return kind(operation, required=self.write, received=received, nodes=sorted(draft.missing), reason=reasons)
 
 
 def raw_value(record: Record) -> bytes | None:

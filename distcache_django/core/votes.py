@@ -32,6 +32,10 @@ class Said(NamedTuple):
         """Return what a quorum says."""
         return merged(record for record in self.records.values() if record is not None)
 
+    def count(self, stamp: bytes) -> int:
+        """Return how many voters have the write of this stamp."""
+        return sum(record is not None and record.stamp == stamp for record in self.records.values())
+
     def behind(self, newest: Record, now_ms: float) -> list[str]:
         """Return the voters that have something other than the newest; nothing is as good as what has ended."""
         live = newest.is_live(now_ms)

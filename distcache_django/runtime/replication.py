@@ -4,12 +4,12 @@ from __future__ import annotations
 
 import os
 import random
-import re
 import threading
 import time
 import weakref
 from collections import OrderedDict
 from collections.abc import Callable, MutableMapping
+from hashlib import sha256
 
 from distcache_django.cluster import Cluster
 from distcache_django.conf import CacheSettings
@@ -55,7 +55,7 @@ class Replication:
             endpoint.greets = True
         topology = settings.topology
         self.standings = Standings(
-            bytes.fromhex(topology.ring.digest)[:8],
+            _placement(settings),
             topology.node_names,
             generation=lambda node: cluster.endpoints[node].generation,
             wall=_wall,
@@ -75,7 +75,7 @@ class Replication:
         agreement = Agreement(self.replicas, random.uniform)
         counting = Counting(self.replicas, agreement, self._fields, os.urandom)
         self.coordinator = ReplicatedCoordinator(self.replicas, agreement, counting)
-        self._repair = Repair(self.replicas, _matcher(settings.pattern))
+        self._repair = Repair(self.replicas, _is_cached)
         _living.add(self)
 
     def _fields(self) -> MutableMapping[str, Own]:
@@ -99,13 +99,16 @@ def _wall() -> float:
     return _BEGAN + time.clock_gettime(_STEADY)
 
 
-def _matcher(pattern: str | None) -> Callable[[str], bool]:
-    """Return a function that tells the keys of an alias from others, by its glob; without one, from our own."""
-    if pattern is None:
-        return lambda key: not key.startswith("dc:")
-    parts = re.findall(r"\\.|.", pattern, re.DOTALL)
-    found = re.compile("".join(".*" if part == "*" else re.escape(part[-1]) for part in parts), re.DOTALL)
-    return lambda key: found.fullmatch(key) is not None
+def _placement(settings: CacheSettings) -> bytes:
+    """Return what is the same for all who keep copies alike: aliases that share nodes have to."""
+    topology = settings.topology
+    told = f"{topology.ring.digest} {topology.replication_factor} {settings.write_owners}"
+    return sha256(told.encode()).digest()[:8]
+
+
+def _is_cached(key: str) -> bool:
+    """Return whether a key may be a cache's, of whatever alias: a node is made whole for all of them."""
+    return not key.startswith("dc:")
 
 
 def _stamps() -> Stamps:

@@ -46,7 +46,7 @@ def layout(request: pytest.FixtureRequest) -> Iterator[Layout]:
     """Where the cache is, and how it is called; `one_owner` tells which tests are not for replicated ones."""
     layout: Layout = request.param
     subject = subjects.SUBJECTS[subjects.chosen()]
-    if layout.count > 1 and not subject.is_sharded:
+    if layout.nodes > 1 and not subject.is_sharded:
         pytest.skip(f"{subjects.chosen()} does not shard")
     if layout.replicas > 1 and not subject.is_replicated:
         pytest.skip(f"{subjects.chosen()} does not replicate")
@@ -61,7 +61,7 @@ def make_cache(nodes: Nodes, layout: Layout) -> Callable[..., Any]:
     """Build caches of the chosen subject on the same nodes; parameters are those of a CACHES entry."""
 
     def make(**params: object) -> Any:
-        urls = nodes.at(layout.count)
+        urls = nodes.at(layout.nodes)
         return subjects.build(
             subjects.alias(subjects.chosen(), urls, mode=layout.mode, replicas=layout.replicas, **params)
         )

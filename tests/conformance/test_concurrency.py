@@ -109,6 +109,8 @@ def interrupting_after(steps: int) -> Callable[..., None]:
 
 # The link of an interrupted call is dropped, and its socket closes with it.
 @pytest.mark.filterwarnings("ignore:unclosed:ResourceWarning")
+# So is a generator that the profiler interrupts while it is being closed.
+@pytest.mark.filterwarnings("ignore:Exception ignored in:pytest.PytestUnraisableExceptionWarning")
 def test_interrupted_call_leaves_the_next_ones_their_answers(caches: CacheHandler) -> None:
     cache = caches["default"]
     cache.set("k", "value")

@@ -42,7 +42,7 @@ def test_backend_passes_djangos_own_tests(
         layout: django_suite.start(
             django_tests,
             "distcache",
-            nodes.at(layout.count, database),
+            nodes.at(layout.nodes, database),
             layout.mode,
             tmp_path / str(layout),
             replicas=layout.replicas,
@@ -51,7 +51,7 @@ def test_backend_passes_djangos_own_tests(
     }
 
     for layout, run in runs.items():
-        report(f"{layout.count} nodes, {layout.replicas} owners of a key,", layout.mode, run.outcomes(), subtests)
+        report(f"{layout.nodes} nodes, {layout.replicas} owners of a key,", layout.mode, run.outcomes(), subtests)
 
 
 def test_suite_accepts_djangos_own_backend_and_refuses_a_careless_one(

@@ -179,7 +179,7 @@ def test_client_of_a_key_keeps_sets_hashes_and_sorted_sets(cache: Any) -> None:
 
 
 def test_django_redis_helper_finds_the_connection(nodes: Nodes, layout: Layout) -> None:
-    setting = subjects.alias(subjects.chosen(), nodes.at(layout.count), mode=layout.mode, replicas=layout.replicas)
+    setting = subjects.alias(subjects.chosen(), nodes.at(layout.nodes), mode=layout.mode, replicas=layout.replicas)
 
     with override_settings(CACHES={"default": setting}):
         connection = get_redis_connection("default")

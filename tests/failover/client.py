@@ -2,7 +2,7 @@
 
 import threading
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from pathlib import Path
 from random import Random
 from typing import Any
@@ -44,9 +44,10 @@ WEIGHTS = {
 class Client:
     """Make calls and write them down."""
 
-    def __init__(self, cache: Any, number: int, seed: int) -> None:
+    def __init__(self, cache: Any, number: int, seed: int, weights: Mapping[str, int]) -> None:
         self._cache = cache
         self._number = number
+        self._weights = {**WEIGHTS, **weights}
         self._random = Random(seed * 1000 + number)
         self._calls: list[Call] = []
         self._values = 0
@@ -61,7 +62,7 @@ class Client:
 
     def work(self, orders: Orders, rest: float) -> None:
         """Make calls until told to stop."""
-        kinds, weights = [*WEIGHTS], [*WEIGHTS.values()]
+        kinds, weights = [*self._weights], [*self._weights.values()]
         with self._pulse:
             while not orders.is_given("stop"):
                 (kind,) = self._random.choices(kinds, weights)

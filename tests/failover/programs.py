@@ -45,7 +45,7 @@ def be_client(cache: Any, plan: Mapping[str, Any], orders: Orders) -> None:
     """Call, and write it down."""
     from tests.failover.client import Client
 
-    client = Client(cache, plan["number"], plan["seed"])
+    client = Client(cache, plan["number"], plan["seed"], plan["weights"])
     if plan["number"] == 0:
         client.begin()
     say("ready")
@@ -85,7 +85,7 @@ def main(role: str, path: str) -> None:
         MUTANTS[plan["mutant"]]()
     try:
         (be_client if role == "client" else be_agent)(cache, plan, Orders())
-    except BaseException:
+    except BaseException:  # noqa: BLE001 - the controller shows it; other threads must not keep the process
         traceback.print_exc()
         sys.stderr.flush()
         os._exit(1)

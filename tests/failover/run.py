@@ -32,8 +32,8 @@ def play(directory: Path, seed: int, cycles: int, server: ServerKind = "valkey")
 
 def play_story(directory: Path, name: str, *, is_careless: bool) -> list[Call]:
     """Play the story of a mutant, with careful clients or with careless ones."""
-    story, is_mended = STORIES[name]
-    with Stage(directory, seed=1, mutant=name if is_careless else "", has_agent=is_mended) as stage:
+    story, is_mended, weights = STORIES[name]
+    with Stage(directory, seed=1, mutant=name if is_careless else "", has_agent=is_mended, weights=weights) as stage:
         stage.wait_whole()
         time.sleep(1.5)
         story(stage)

@@ -87,12 +87,13 @@ class Stage:
         mutant: str = "",
         has_agent: bool = True,
         rest: float = 0.002,
+        weights: Mapping[str, int] | None = None,
     ) -> None:
         self.directory = directory
         config = {"appendonly": "yes"}
         self.nodes = {name: LocalNode(name, server=server, config=config, directory=directory / name) for name in NODES}
         self.faults: list[Fault] = []
-        self._plan = {"seed": seed, "mutant": mutant, "rest": rest}
+        self._plan = {"seed": seed, "mutant": mutant, "rest": rest, "weights": weights or {}}
         self._has_agent = has_agent
         self._clients: list[Process] = []
         self._pulse = Pulse()

@@ -18,8 +18,9 @@ pytestmark = [pytest.mark.servers, pytest.mark.slow]
 #: A call may take 0.25 s, its ``DEADLINE``; the rest is for a machine that has other things to do.
 FIRST_ANSWER = 0.3
 WORST_CALL = 0.3 + 0.7
-#: Of a thousand calls this many may fail on such a machine, where a second node may be silent for a moment.
-TOLERATED = 5
+#: Of a thousand calls this many may fail on such a machine: where a second node is silent for half a deadline, it has
+#: missed something, and has no vote until it is mended.
+TOLERATED = 20
 
 
 @pytest.mark.parametrize(("server", "cycles"), [("valkey", 10), ("redis", 3)])

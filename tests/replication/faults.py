@@ -1,7 +1,7 @@
 """What goes wrong: one thing or several, within what P2 promises to survive.
 
-Memory is lost only when every node votes and misses nothing: at most one node's between two repairs. Where all is
-lost at once, the history says so to those who judge it.
+At most ``write - 1`` nodes lose their memories between two times at which all vote and miss nothing. Where all is lost
+at once, the history says so to those who judge it.
 """
 
 from collections.abc import Callable
@@ -81,7 +81,7 @@ def quicken(world: World, delays: tuple[float, ...]) -> None:
 def crash(history: Any) -> None:
     """Kill a node; it comes back with nothing, with all it had, or with what it had saved."""
     world, machine = history.world, machine_of(history.world)
-    if not world.is_whole():
+    if machine.is_dead or not world.take_memory():
         return
     memory = world.random.choice((None, machine.node.snapshot(), machine.snapshot))
     world.note("crash of", machine.name, "keeps", "nothing" if memory is None else "what it had")
@@ -104,7 +104,7 @@ def save(history: Any) -> None:
 
 def flush(history: Any) -> None:
     world, machine = history.world, machine_of(history.world)
-    if world.is_whole():
+    if not machine.is_dead and world.take_memory():
         world.note("FLUSHALL at", machine.name)
         machine.node.clear()
 
@@ -116,7 +116,7 @@ def flush_after_write(history: Any) -> None:
 
 def spring(world: World, process: Any, machine: Machine) -> None:
     """Let the trap close, if the node may lose its memory."""
-    if not world.is_whole():
+    if not world.take_memory():
         return
     world.trap = None
     world.note("FLUSHALL at", machine.name, "after a write")
@@ -130,7 +130,7 @@ def spring(world: World, process: Any, machine: Machine) -> None:
 def forget_fence(history: Any) -> None:
     """Evict what says which incarnation a node is."""
     world, machine = history.world, machine_of(history.world)
-    if world.is_whole():
+    if not machine.is_dead and world.take_memory():
         key = world.random.choice(("dc:node", "dc:count"))
         world.note("evicted at", machine.name, key)
         machine.node.discard(key)

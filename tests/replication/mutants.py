@@ -288,9 +288,10 @@ def fold_forgets_older_folds(record, until, now_ms):
 _push = Counting._push
 
 
-@mutant(35, {"workload": Folds, "theme": faults.AWAY | faults.NOISE}, (Counting, "_push"))
+@mutant(35, {"workload": Folds, "theme": {faults.flush: 2.0, faults.cut: 1.0, faults.mishaps: 2.0}}, (Counting, "_push"))
 def base_believed_at_once(self, call, record, nodes):
-    yield from _push(self, call, record, nodes)
-    return 9
+    if len(nodes) < 3:
+        return (yield from _push(self, call, record, nodes))
+    return 3
 
 

@@ -120,6 +120,8 @@ class World:
         self.stranded: list[tuple[Machine, Callable[[], None]]] = []
         self.cuts: set[tuple[Any, str]] = set()
         self.loss = 0.0
+        #: How many nodes have lost their memories since all were whole; at first, all have to be so once.
+        self.losses = write - 1
         #: What happens once something has been stored.
         self.trap: Callable[[World, Any, Machine], None] | None = None
         #: How long messages travel: each of these is drawn as often.
@@ -204,11 +206,19 @@ class World:
             return error
 
     def is_whole(self) -> bool:
-        """Return whether every node runs, votes, and has all that it should: it may then lose its memory."""
-        fences = [machine.fence for machine in self.machines.values()]
-        return all(machine.is_well for machine in self.machines.values()) and all(
+        """Return whether every node lives, votes, and has all that it should."""
+        fences = [machine.fence for machine in self.machines.values() if not machine.is_dead]
+        return len(fences) == len(self.machines) and all(
             fence is not None and fence.state == UP and not fence.behind for fence in fences
         )
+
+    def take_memory(self) -> bool:
+        """Return whether a node may lose its memory now: ``write - 1`` may between two times when all are whole."""
+        if self.is_whole():
+            self.losses = 0
+        may = self.losses < self.write - 1
+        self.losses += may
+        return may
 
 
 def described(word: object) -> str:

@@ -64,7 +64,7 @@ class Nodes:
         for client in self.clients(database):
             names = [name for name in cast("list[bytes]", client.keys(pattern)) if not name.startswith(b"dc:p:")]
             for name, raw in zip(names, client.mget(names) if names else (), strict=True):
-                left = client.pttl(name) if raw is None or raw[:1] != record.TAG else _left_of(raw)
+                left = client.pttl(name) if raw is None or raw[:1] != record.TAG else _left_of(cast("bytes", raw))
                 if left != -2:
                     yield name.decode(), left
 

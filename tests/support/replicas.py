@@ -73,7 +73,7 @@ class Process:
         self.trips = 0
         return self.nodes.run(self._counted(op))
 
-    def failure(self, op: Op[Any]) -> Exception:
+    def failure(self, op: Op[Any]) -> Any:
         """Run an Op that fails and return its error."""
         try:
             found = self(op)
@@ -146,12 +146,12 @@ def made(**options: Any) -> MemoryNodes:
     return MemoryNodes(NAMES, **options)
 
 
-def held(nodes: MemoryNodes, name: str, key: str = "k") -> Record | None:
+def held(nodes: MemoryNodes, name: str, key: str = "k") -> Any:
     """Return the record that a node keeps, valid or not."""
     return parse(nodes.nodes[name].execute(r.Fetch(key)))
 
 
-def valid(nodes: MemoryNodes, name: str, key: str = "k") -> Record | None:
+def valid(nodes: MemoryNodes, name: str, key: str = "k") -> Any:
     return parse(nodes.nodes[name].execute(r.Fetch(key)), fence(nodes, name).incarnation)
 
 

@@ -33,12 +33,12 @@ class Subject:
 class Layout(NamedTuple):
     """How many nodes a cache has, how many hold each key, and whether its twins for coroutines are called."""
 
-    count: int
+    nodes: int
     replicas: int
     mode: str
 
     def __str__(self) -> str:
-        return f"{self.count}{f'x{self.replicas}' if self.replicas > 1 else ''}-{self.mode}"
+        return f"{self.nodes}{f'x{self.replicas}' if self.replicas > 1 else ''}-{self.mode}"
 
 
 SUBJECTS = {

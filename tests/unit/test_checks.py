@@ -58,7 +58,8 @@ def test_checks_run_with_those_of_the_caches() -> None:
         ({"OPTIONS": {"DEADLIN": 1}}, "E005"),
         ({"OPTIONS": {"DEADLINE": -1}}, "E006"),
         ({"OPTIONS": ["DEADLINE"]}, "E006"),
-        ({"OPTIONS": {"REPLICATION_FACTOR": 2}}, "E007"),
+        ({"OPTIONS": {"REPLICATION_FACTOR": 64}}, "E013"),
+        ({"OPTIONS": {"REPLICATION_FACTOR": 2, "ON_NODE_DOWN": "redirect"}}, "W011"),
         ({"OPTIONS": {"RANGES": {"user:": [(1, 5, "nobody")]}}}, "E008"),
         ({"OPTIONS": {"SERIALIZER": "no.such.Serializer"}}, "E009"),
         ({"OPTIONS": {"CLIENT_CLASS": "django_redis.client.DefaultClient"}}, "W001"),
@@ -258,3 +259,27 @@ def test_every_id_is_documented_and_every_documented_id_exists() -> None:
     assert len(used) > 20
     assert len(rows) == len(set(rows)), "an id is listed twice"
     assert set(rows) == used
+
+
+@pytest.mark.parametrize(
+    ("levels", "expected"),
+    [
+        ({}, []),
+        ({"READ_CONSISTENCY": "one"}, ["distcache.W009"]),
+        ({"WRITE_CONSISTENCY": "one", "READ_CONSISTENCY": "all"}, ["distcache.W009"]),
+        ({"WRITE_CONSISTENCY": "all", "READ_CONSISTENCY": "one"}, []),
+        ({"ON_NODE_DOWN": "redirect"}, ["distcache.W011"]),
+    ],
+)
+def test_copies_whose_quorums_do_not_overlap_draw_a_warning(levels: dict[str, Any], expected: list[str]) -> None:
+    location = [f"redis://10.0.0.{number}:6379/0" for number in (1, 2, 3)]
+
+    messages = checked(default=entry(LOCATION=location, OPTIONS={"REPLICATION_FACTOR": 3, **levels}))
+
+    assert ids(messages) == expected
+
+
+def test_more_copies_than_nodes_is_an_error_that_names_the_setting() -> None:
+    (message,) = checked(default=entry(LOCATION=URLS, OPTIONS={"REPLICATION_FACTOR": 64}))
+
+    assert message.msg.startswith(f"OPTIONS['REPLICATION_FACTOR'] is 64, and LOCATION has {len(URLS)} node")

@@ -66,7 +66,7 @@ def names(location):
         (URL, {"OPTIONS": {7: 1}}, ["E005"]),
         (URL, {"OPTIONS": []}, ["E006"]),
         (URL, {"OPTIONS": {"DEADLINE": 0}}, ["E006"]),
-        (URL, {"OPTIONS": {"REPLICATION_FACTOR": 2}}, ["E007"]),
+        (URL, {"OPTIONS": {"REPLICATION_FACTOR": 2}}, ["E013"]),
         (URL, {"OPTIONS": {"CONFLICT_RESOLUTION": "vector_clock"}}, ["E007"]),
         (URL, {"OPTIONS": {"NEAR_CACHE": {}}}, ["E007"]),
         (URL, {"OPTIONS": {"RANGES": {"user:": [(1, 2, "nowhere")]}}}, ["E008"]),

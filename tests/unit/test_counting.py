@@ -172,7 +172,7 @@ def test_an_increment_that_arrives_late_is_counted_once(nodes, p):
 
 
 def test_the_answer_is_what_the_first_voting_owner_has(nodes, p):
-    first, second, third = p.topology.owners("k")
+    first, second, _ = p.topology.owners("k")
     p.incr()
     raise_at = r.Raise("k", held(nodes, first).stamp, b"partial-", 50, 0, b"", 0, p.standings.topology, 2**52)
     nodes.nodes[second].execute(raise_at)
@@ -326,6 +326,18 @@ def test_an_owner_that_has_lost_its_memory_is_registered_and_given_the_base(node
 
     assert type(failure) is InDoubt  # it does not vote
     assert values(nodes)[::2] == [7, 7]
+
+
+def test_a_counter_that_is_gone_after_an_owner_has_counted_is_in_doubt(nodes, p):
+    p.incr()
+    nodes.kill("c")
+    nodes.nodes["b"].discard("k")
+
+    def gone():
+        for name in "ab":
+            nodes.nodes[name].discard("k")
+
+    assert type(p.failure(before(p.counting.increase("k", 1), r.Raise, gone, 2))) is InDoubt
 
 
 # ---------------------------------------------------------------- many fields

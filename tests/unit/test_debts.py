@@ -207,7 +207,8 @@ class OneCopy(RuleBasedStateMachine):
     @rule(keys=SOME_KEYS)
     def remove_many(self, keys):
         self.attempt(keys, stores=False)
-        failed = {failure.node for failure in self.nodes.run(self.coordinator.remove_many(keys))}
+        _, failures = self.nodes.run(self.coordinator.remove_many(keys))
+        failed = {failure.node for failure in failures}
         self.acknowledge([key for key in keys if TOPOLOGY.owner(key) not in failed])
 
     @rule()

@@ -106,8 +106,9 @@ def test_a_redirected_batch_of_deletes_is_not_acknowledged_either(nodes, redirec
     key, other = key_of("cache-b"), key_of("cache-a")
     nodes.kill("cache-b")
 
-    failures = nodes.run(redirecting.remove_many([key, other]))
+    left, failures = nodes.run(redirecting.remove_many([key, other]))
 
+    assert left == [0]
     assert [failure.node for failure in failures] == ["cache-b"]
 
 
