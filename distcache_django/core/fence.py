@@ -229,8 +229,10 @@ class Standings:
         offsets = [*self._offsets.values()]
         if not offsets:
             return self.wall()
-        # A process may be off by some seconds; by more, it is the node, unless they all are.
+        # A process may be off by some seconds; by more, it is the node, unless most of them say so.
         plausible = [offset for offset in offsets if abs(offset) < _PLAUSIBLE]
+        if not plausible and 2 * len(offsets) <= len(self.nodes):
+            return self.wall()
         return self.wall() + median(plausible or offsets)
 
     @property

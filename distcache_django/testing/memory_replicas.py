@@ -37,6 +37,7 @@ _NODE = slice(32, 36)
 _HEADER = 36
 _FIELD, _FOLDED = 24, 32
 _NEVER = 2**53 - 1
+_OVER = (1).to_bytes(8)
 
 
 def _script(function: Callable[[MemoryNode, Any], Any]) -> Callable[[MemoryNode, Any], r.Scripted]:
@@ -97,13 +98,26 @@ def _note(node: MemoryNode, key: str, record: bytes, request: Any, absent: bytes
             node.put(FENCE, fence + tag)
 
 
+def _renote(node: MemoryNode, key: str, stamp: bytes, ends: bytes) -> None:
+    """Let what is noted of a key be about what has come in the place of the record it was about."""
+    for tag in _behind(_fence(node)):
+        keys = node.missed.get(_MISSED + tag.hex(), {})
+        if key in keys and keys[key][:_STAMP_SIZE] <= stamp:
+            keys[key] = stamp + keys[key][_STAMP_SIZE:-8] + ends
+
+
+def _ending(record: bytes) -> bytes:
+    """Return when a record ends, as notes have it."""
+    return _OVER if record[_KIND] == TOMBSTONE else record[_LIFE][:8]
+
+
 def _note_one(node: MemoryNode, name: str, key: str, record: bytes, bound: int, slot: int) -> None:
     serial = int(node.text(_SERIAL) or b"0") + 1
     node.put(_SERIAL, serial)
     keys = node.missed.get(_MISSED + name, {})
     if key in keys or len(keys) < bound:
         before, stamp = keys.get(key, b""), record[_STAMP]
-        ends = (1).to_bytes(8) if record[_KIND] == TOMBSTONE else record[_LIFE][:8]
+        ends = _ending(record)
         if before[:_STAMP_SIZE] > stamp:
             stamp, ends = before[:_STAMP_SIZE], before[-8:]
         node.missed.setdefault(_MISSED + name, {})[key] = stamp + serial.to_bytes(8) + ends
@@ -178,6 +192,9 @@ def put(node: MemoryNode, request: r.Put) -> list[bytes]:
     for item in request.items:
         answer = _put(node, item, request)
         if answer in (b"S", b"="):
+            there = _record(node, item.key)
+            assert there is not None
+            _renote(node, item.key, there[_STAMP], _ending(there))
             _note(node, item.key, item.record, request, item.absent, item.slot)
         answers.append(answer)
     return answers
@@ -287,9 +304,11 @@ def void(node: MemoryNode, request: r.Void) -> int:
     count = 0
     for key, stamp in request.items:
         record = _record(node, key)
-        if record is not None and record[_STAMP] <= stamp:
-            node.discard(key)
-            count += 1
+        if record is None or record[_STAMP] <= stamp:
+            count += record is not None
+            if record is not None:
+                node.discard(key)
+            _renote(node, key, stamp, _OVER)
     return count
 
 

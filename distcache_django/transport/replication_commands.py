@@ -103,7 +103,7 @@ REPLICATION_WIRES: Mapping[type[requests.Request], Wire] = {
     requests.Put: Script("put", after=["replicas", "misses", "counters"]).wire(_put, _scripted(list), _named),
     requests.Prepare: Script("prepare", after=["replicas"]).wire(_prepare, _scripted(tuple)),
     requests.Raise: Script("raise", after=["replicas", "misses", "counters"]).wire(_raise, _scripted(tuple)),
-    requests.Void: Script("void", after=["replicas"]).wire(_void, _scripted(int), _named),
+    requests.Void: Script("void", after=["replicas", "misses"]).wire(_void, _scripted(int), _named),
     requests.Missed: Wire(_missed, _decode_missed, replies=lambda request: 1 if request.cursor else 2),
     requests.Noted: Script("noted", after=["replicas"]).wire(
         lambda r: (r.topology, _NEVER, *(slot for _, slot in r.items)), _scripted(_decode_noted), _named

@@ -50,7 +50,9 @@ class Counters(Workload):
         )
 
     def fold(self, thread: Thread) -> Steps:
-        call: Call = yield from self.ledger.call(thread, "fold", "k", lambda: thread.process.agreement.fold("incr", "k"))
+        call: Call = yield from self.ledger.call(
+            thread, "fold", "k", lambda: thread.process.agreement.fold("incr", "k")
+        )
         call.outcome = None
 
     def check(self) -> None:

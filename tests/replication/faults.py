@@ -18,7 +18,8 @@ def machine_of(world: World) -> Machine:
 
 
 def process_of(world: World) -> Process:
-    return world.random.choice([process for process in world.processes if not process.is_dead])
+    processes: list[Process] = [process for process in world.processes if not process.is_dead]
+    return world.random.choice(processes)
 
 
 # ---------------------------------------------------------------- nodes that are away
@@ -86,7 +87,9 @@ def crash(history: Any) -> None:
     memory = world.random.choice((None, machine.node.snapshot(), machine.snapshot))
     world.note("crash of", machine.name, "keeps", "nothing" if memory is None else "what it had")
     machine.die()
-    world.at(world.random.choice((0.0, 0.02, 0.3, 1.0)) * (0.5 + world.random.random()), restart, world, machine, memory)
+    world.at(
+        world.random.choice((0.0, 0.02, 0.3, 1.0)) * (0.5 + world.random.random()), restart, world, machine, memory
+    )
 
 
 def restart(world: World, machine: Machine, memory: Any) -> None:
@@ -127,6 +130,27 @@ def spring(world: World, process: Any, machine: Machine) -> None:
         world.at(world.random.random(), world.mend_cuts, [(process, other)])
 
 
+def siege(history: Any) -> None:
+    """Part the clients from one node, then empty a second one, and part those that repair from the third."""
+    world = history.world
+    away, emptied, hidden = (world.machines[name] for name in (world.random.sample(list(world.machines), 3)))
+    clients = [(process, away.name) for process in world.processes if not process.is_agent]
+    world.note("siege:", away.name, "is away,", emptied.name, "will be emptied,", hidden.name, "hidden")
+    world.cuts.update(clients)
+    world.at(0.05 + world.random.random() / 4, besiege, world, emptied, hidden)
+    world.at(0.1 + world.random.random() / 4, world.mend_cuts, clients)
+
+
+def besiege(world: World, emptied: Machine, hidden: Machine) -> None:
+    if emptied.is_dead or not world.take_memory():
+        return
+    world.note("FLUSHALL at", emptied.name, "in a siege")
+    emptied.node.clear()
+    agents = [(process, hidden.name) for process in world.processes if process.is_agent]
+    world.cuts.update(agents)
+    world.at(0.5 + world.random.random(), world.mend_cuts, agents)
+
+
 def forget_fence(history: Any) -> None:
     """Evict what says which incarnation a node is."""
     world, machine = history.world, machine_of(history.world)
@@ -139,7 +163,7 @@ def forget_fence(history: Any) -> None:
 def evict(history: Any) -> None:
     """Evict a value at one node, in one history always the same: it is as if it had lost that memory."""
     world, machine = history.world, history.weak
-    keys = [key for key in machine.node.keys() if not key.startswith("dc:")]
+    keys = [key for key in list(machine.node.keys()) if not key.startswith("dc:")]
     if keys and not machine.is_dead:
         key = world.random.choice(keys)
         world.note("evicted at", machine.name, key)
@@ -182,6 +206,7 @@ def set_node_clock(history: Any) -> None:
 #: What goes wrong together, and how often each.
 AWAY: dict[Fault, float] = {pause: 2.0, cut: 2.0, stop_process: 0.5}
 LOSSES: dict[Fault, float] = {crash: 3.0, save: 1.0, flush: 0.5, flush_after_write: 1.5, forget_fence: 0.5}
+SIEGES: dict[Fault, float] = {siege: 2.0, crash: 0.5}
 WEAK: dict[Fault, float] = {evict: 2.0, set_node_clock: 0.5}
 NOISE: dict[Fault, float] = {mishaps: 1.5, slow: 1.0}
 DEATHS: dict[Fault, float] = {kill_process: 1.0, stop_process: 1.0}
@@ -192,6 +217,7 @@ THEMES: list[dict[Fault, float]] = [
     AWAY,
     LOSSES,
     LOSSES | AWAY,
+    SIEGES | AWAY,
     WEAK,
     WEAK | AWAY,
     NOISE | AWAY,

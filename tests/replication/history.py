@@ -5,15 +5,24 @@ from typing import Any
 
 from distcache_django.testing.memory_records import FENCE
 from tests.replication import faults
-from tests.replication.ledger import Ledger
-from tests.replication.process import Process, Thread
 from tests.replication.counters import Counters
+from tests.replication.ledger import Ledger
 from tests.replication.locks import Locks
+from tests.replication.process import Process, Thread
 from tests.replication.workloads import Additions, Registers, Touches
 from tests.replication.world import DRIFT, START, Steps, Stuck, Task, World, short
 
 #: Shapes of a cluster: nodes, replication factor, W and R.
-SHAPES = ((3, 3, 2, 2), (3, 3, 2, 2), (3, 3, 2, 2), (3, 3, 2, 2), (4, 3, 2, 2), (5, 3, 2, 2), (3, 3, 3, 1), (2, 2, 2, 1))
+SHAPES = (
+    (3, 3, 2, 2),
+    (3, 3, 2, 2),
+    (3, 3, 2, 2),
+    (3, 3, 2, 2),
+    (4, 3, 2, 2),
+    (5, 3, 2, 2),
+    (3, 3, 3, 1),
+    (2, 2, 2, 1),
+)
 WORKLOADS: list[Any] = [Registers, Registers, Touches, Additions, Counters, Counters, Locks]
 #: Seconds of a history, before all comes to rest.
 LENGTH = (1.0, 2.0, 4.0)
@@ -45,6 +54,8 @@ class History:
         if world.read == 1:  # who asks one node alone finds nothing where that has evicted it
             self.theme.pop(faults.evict, None)
             self.theme.pop(faults.set_node_clock, None)
+        if shape[0] < 3:
+            self.theme.pop(faults.siege, None)
         self.trouble = random.choice((0.1, 0.2, 0.4))
         self.length = random.choice(LENGTH)
         self.paces = random.choice(((0.0, 0.001, 0.01), (0.0, 0.01, 0.1), (0.0, 0.02, 0.3)))

@@ -38,7 +38,12 @@ class Locks(Workload):
         assert life is not None
         sent = world.now
         call: Call = yield from self.ledger.call(
-            thread, "lock", "k", lambda: thread.cache.ask_owner("k", r.Acquire("k", nonce, round(life * 1000))), nonce, life
+            thread,
+            "lock",
+            "k",
+            lambda: thread.cache.ask_owner("k", r.Acquire("k", nonce, round(life * 1000))),
+            nonce,
+            life,
         )
         if not call.is_acknowledged or call.outcome is None:
             return

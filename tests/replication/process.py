@@ -163,7 +163,9 @@ class Round:
         """Take a reply; the last one lets the task go on."""
         if self.outcomes[index] is not _WAITING:
             return
-        self.world.note(self.process.name, "<-", self.asks[index].node, type(self.asks[index].request).__name__, outcome)
+        self.world.note(
+            self.process.name, "<-", self.asks[index].node, type(self.asks[index].request).__name__, outcome
+        )
         self.outcomes[index] = outcome
         self.left -= 1
         if not self.left:

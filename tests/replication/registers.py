@@ -140,7 +140,9 @@ class Register:
 
     def _check_winners(self) -> None:
         """Let no two have added a value to one life of the key, which only a deletion or an end divides."""
-        winners = [call for call in self.conditional if call.operation == "add" and call.is_acknowledged and call.outcome]
+        winners = [
+            call for call in self.conditional if call.operation == "add" and call.is_acknowledged and call.outcome
+        ]
         for index, one in enumerate(winners):
             for other in winners[index + 1 :]:
                 if not self._are_divided(one, other):

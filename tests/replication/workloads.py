@@ -26,7 +26,8 @@ class Workload:
     def step(self, thread: Thread) -> Steps:
         """Make one call."""
         (name,) = self.world.random.choices(list(self.weights), list(self.weights.values()))
-        return getattr(self, name)(thread)
+        steps: Steps = getattr(self, name)(thread)
+        return steps
 
     def finish(self, thread: Thread) -> Steps:
         """Read all, when all is well again; return whether all could be read."""
@@ -60,9 +61,7 @@ class Workload:
 
     def set(self, thread: Thread) -> Steps:
         key, value, life = self.pick(), self.value(), self.life()
-        yield from self.ledger.call(
-            thread, "set", key, lambda: thread.cache.store(key, value, _ms(life)), value, life
-        )
+        yield from self.ledger.call(thread, "set", key, lambda: thread.cache.store(key, value, _ms(life)), value, life)
 
     def add(self, thread: Thread) -> Steps:
         key, value, life = self.pick(), self.value(), self.life()
@@ -98,7 +97,7 @@ class Registers(Workload):
     def __init__(self, world: World, ledger: Ledger) -> None:
         super().__init__(world, ledger)
         if world.random.random() < 0.25:
-            self.weights |= {"get_many": 3.0, "set_many": 3.0, "delete_many": 1.0}
+            self.weights |= {"get_many": 3.0, "set_many": 3.0, "delete_many": 1.0, "clear": 0.5}
         self.lives = world.random.choice([(None,), (None, 0.7, 2.0), (None, 0.3, 1.0)])
 
     def get_many(self, thread: Thread) -> Steps:
@@ -121,6 +120,21 @@ class Registers(Workload):
         left, _ = yield from thread.process.run(thread.cache.remove_many(self.keys))
         for index, call in enumerate(calls):
             self.ledger.close(call, DOUBTFUL if index in left else ACKNOWLEDGED)
+
+    def clear(self, thread: Thread) -> Steps:
+        """Delete whatever there is."""
+        calls = [self.ledger.open(thread, "delete", key) for key in self.keys]
+        removed, failures = yield from thread.process.run(thread.cache.remove_matching("[kl]"))
+        # What reads as nothing is left alone, and may be a deletion that is in doubt itself.
+        is_certain = removed == len(calls) and not failures
+        for call in calls:
+            self.ledger.close(call, ACKNOWLEDGED if is_certain else DOUBTFUL)
+
+
+class Clearings(Registers):
+    """Clear often."""
+
+    calls: ClassVar[dict[str, float]] = {"get": 4.0, "set": 4.0, "clear": 2.0}
 
 
 class Deletions(Workload):

@@ -108,7 +108,9 @@ class Task:
 class World:
     """Own the time, the nodes and the tasks."""
 
-    def __init__(self, seed: int, *, nodes: int = 3, replication_factor: int = 3, write: int = 2, read: int = 2) -> None:
+    def __init__(
+        self, seed: int, *, nodes: int = 3, replication_factor: int = 3, write: int = 2, read: int = 2
+    ) -> None:
         self.random = Random(seed)
         self.now = START
         self.topology = topology_of(nodes, replication_factor)
@@ -125,7 +127,7 @@ class World:
         #: What happens once something has been stored.
         self.trap: Callable[[World, Any, Machine], None] | None = None
         #: How long messages travel: each of these is drawn as often.
-        self.delays = (0.0005, 0.001, 0.001, 0.002)
+        self.delays: tuple[float, ...] = (0.0005, 0.001, 0.001, 0.002)
         self.log: list[tuple[float, tuple[object, ...]]] = []
         self._queue: list[tuple[float, int, Callable[..., None], tuple[Any, ...]]] = []
         self._serial = 0
@@ -253,10 +255,8 @@ def _short_bytes(value: bytes) -> str:
         return f"<{value[1:5].hex()} {value[57:58].decode()} behind {behind or '-'}>"
     if len(value) >= 36 and value[:1] == b"\x10":
         ends = int.from_bytes(value[16:24])
-        return (
-            f"<{value[1:2].decode()} {_stamp(value[2:16])} {_payload(value[36:])} ends {ends / 1000 - START if ends else '-'} "
-            f"of {value[32:36].hex()}>"
-        )
+        ended = f"ends {ends / 1000 - START:.3f}" if ends else "never ends"
+        return f"<{value[1:2].decode()} {_stamp(value[2:16])} {_payload(value[36:])} {ended} of {value[32:36].hex()}>"
     if len(value) == 14:
         return _stamp(value)
     if len(value) == 15:

@@ -43,6 +43,8 @@ from tests.transport.replicas import (
 
 #: When a record ends that never does.
 ALWAYS = bytes(8)
+#: What is said of a record that is gone for good.
+OVER = (1).to_bytes(8)
 
 
 @pytest.fixture
@@ -265,9 +267,11 @@ def test_a_note_says_when_its_record_ends(node, record, ends):
     assert noted(node, ("k", 0))[0][1] == NEW + ends.to_bytes(8)
 
     stored(node, value(OLD), absent=GONE)  # too old: changes nothing
-    outcome(node, void(("k", NEW)))
-    stored(node, value(OLD, expires_at=9), absent=GONE)
     assert noted(node, ("k", 0))[0][1] == NEW + ends.to_bytes(8)
+    stored(node, value(stamp(9), expires_at=9))  # nobody misses it, but what was noted is about it now
+    assert noted(node, ("k", 0))[0][1] == stamp(9) + (9).to_bytes(8)
+    outcome(node, void(("k", stamp(9))))
+    assert noted(node, ("k", 0))[0][1] == stamp(9) + OVER
 
 
 def test_records_are_read_with_all_that_is_noted_of_them(node):
@@ -284,8 +288,8 @@ def test_records_are_read_with_all_that_is_noted_of_them(node):
     reply = node(r.Noted([("k", 1), ("other", 2), ("third", 7), ("none", 7), ("none", 8)], TOPOLOGY))
     kept, third = node(r.FetchMany(["k", "third"]))
     nothing = (None, b"", b"")
-    missing = (None, NEW + ALWAYS, b"")
-    assert reply.outcome == [(kept, stamp(9) + ALWAYS, b""), missing, (third, b"", GONE), (None, b"", GONE), nothing]
+    missing = (None, NEW + OVER, b"")
+    assert reply.outcome == [(kept, stamp(10) + ALWAYS, b""), missing, (third, b"", GONE), (None, b"", GONE), nothing]
     assert Fence.parse(reply.fence) == fence(node)
     assert fence(node).behind == {GONE, AWAY}
 

@@ -18,6 +18,18 @@ local function ending(record)
   return string.sub(record, 2, 2) == 't' and struct.pack('>I8', 1) or string.sub(record, 17, 24)
 end
 
+-- Let what is noted of a key be about what has come in the place of the record it was about: that record has not been
+-- evicted. O(number of nodes that are behind).
+local function renote(key, stamp, ends)
+  for at = 67, #fence, 4 do
+    local name = 'dc:missed:' .. string.format('%02x%02x%02x%02x', string.byte(fence, at, at + 3))
+    local noted = redis.call('HGET', name, key)
+    if noted and not newer(string.sub(noted, 1, 14), stamp) then
+      redis.call('HSET', name, key, stamp .. string.sub(noted, 15, 22) .. ends)
+    end
+  end
+end
+
 -- absent: tags of nodes, 4 bytes each. O(number of them).
 local function note(key, record, absent, slot)
   local stamp = stamp_of(record)
