@@ -25,7 +25,7 @@ def nodes(distcache_nodes: NodesFactory) -> Iterator[LocalNodes]:
 
 def states() -> dict[str, str]:
     _, found = call_json("agent", "--once")
-    return found["nodes"]
+    return dict(found["nodes"])
 
 
 def test_nodes_that_are_well_are_up(nodes: LocalNodes) -> None:
@@ -35,7 +35,7 @@ def test_nodes_that_are_well_are_up(nodes: LocalNodes) -> None:
 
 
 def test_an_empty_node_is_made_whole(nodes: LocalNodes) -> None:
-    first, second, third = nodes
+    first, second, _ = nodes
     nodes[first].kill()
     assert cache.set_many({"k0": "new"}) == []
     code, found = call_json("agent", "--once")

@@ -5,7 +5,6 @@ increment counts under what it found: if it began after a set was acknowledged, 
 that set's value began, it is in; if it ended before that set began, it is not.
 """
 
-from math import inf
 from typing import ClassVar
 
 from distcache_django.core import requests as r
@@ -58,7 +57,7 @@ class Counters(Workload):
     def check(self) -> None:
         self.ledger.forgive()
         for _, calls in self.ledger.by_key():
-            Count(calls, self.ledger.amnesties).check()
+            Count(calls, self.ledger).check()
 
 
 class Folds(Counters):
@@ -72,12 +71,13 @@ class Folds(Counters):
 class Count:
     """Judge the calls on one counter."""
 
-    def __init__(self, calls: list[Call], amnesties: list[float]) -> None:
+    def __init__(self, calls: list[Call], ledger: Ledger) -> None:
         self.sets = [call for call in calls if call.operation == "set"]
         self.raises = [call for call in calls if call.operation == "incr" and not (_did_nothing(call))]
         self.reads = [call for call in calls if call.operation == "get" and call.is_acknowledged]
-        self.answers = [call for call in calls if call.operation == "incr" and call.is_acknowledged]
-        self.last_amnesty = max(amnesties, default=-inf)
+        # The first owner's value is what is returned, and nobody knows that it has just evicted what it had.
+        answers = () if ledger.is_evicting else calls
+        self.answers = [call for call in answers if call.operation == "incr" and call.is_acknowledged]
 
     def check(self) -> None:
         """Raise ``Broken`` for the first value that cannot be."""

@@ -56,6 +56,7 @@ class History:
             self.theme.pop(faults.set_node_clock, None)
         if shape[0] < 3:
             self.theme.pop(faults.siege, None)
+        self.ledger.is_evicting = faults.evict in self.theme
         self.trouble = random.choice((0.1, 0.2, 0.4))
         self.length = random.choice(LENGTH)
         self.paces = random.choice(((0.0, 0.001, 0.01), (0.0, 0.01, 0.1), (0.0, 0.02, 0.3)))

@@ -59,6 +59,8 @@ class Ledger:
         self.calls: list[Call] = []
         #: Times at which all memory was lost: nothing that was called before is promised after.
         self.amnesties: list[float] = []
+        #: Whether nodes evict what they are to keep.
+        self.is_evicting = False
 
     def open(self, thread: Thread, operation: str, key: str, value: Any = None, ttl: float | None = None) -> Call:
         """Write down that a call begins."""
