@@ -1,8 +1,8 @@
 """Do for a cache at replication factor 2 and more what ``core.coordinator`` does for one at 1.
 
 The same requests about a key, answered by a quorum. Reads and writes take one round trip where all is well;
-``delete`` and ``touch``, which first have to know what is there, and what a majority has to agree on (``add``, locks)
-take two.
+``delete`` and ``touch``, which first have to know what is there, and what a majority has to agree on (locks) take two.
+``add`` looks first: one where there is a value, three where it stores one.
 
 Consistency: with ``read + write > replication_factor`` a read returns nothing older than the last acknowledged write.
 A call that raises ``QuorumNotReached`` has changed nothing; after ``InDoubt`` it may have happened, or may yet, once.
@@ -50,7 +50,10 @@ class ReplicatedCoordinator:
         self._locking = Locking(replicas, agreement)
 
     def store_if(self, key: str, value: r.WireValue, ttl_ms: int | None, condition: str) -> Op[bool]:
-        """Write one value if ``condition`` (``NX``, ``XX``) is met, in two round trips; a majority agrees on it."""
+        """Write one value if a majority agrees that ``condition`` is met: ``XX`` in two round trips, ``NX`` in three.
+
+        ``NX`` takes one where there is a value.
+        """
         if condition == "NX":
             return (yield from self._agreement.add("add", key, value, ttl_ms))
         return (yield from self._agreement.replace("set", key, value, ttl_ms))
