@@ -188,11 +188,12 @@ class Counting:
         """Send the field's totals to owners, which note for others that these have them not."""
         replicas, standings = self._replicas, self._replicas.standings
         yield from replicas.acquaint(nodes)
-        tags, slot = replicas.tags(noted), slot_of(call.key)
+        slot = slot_of(call.key)
         asks = []
         for node in nodes:
             limit = standings.not_after(node, call.expires)
             name, base = call.own.field, call.own.base
+            tags = replicas.tags({*noted} - {node})
             asks.append(Ask(node, Raise(call.key, base, name, *call.wanted, tags, slot, standings.topology, limit)))
         raised = _Raised()
         strangers = set()
@@ -200,6 +201,8 @@ class Counting:
             if outcome is STRANGE:
                 strangers.add(node)
             self._judge(call, raised, node, outcome)
+        for node in raised.done.keys() - standings.fit(raised.done):
+            del call.counted[node]  # it may lack what others have been told
         yield from replicas.enlist(strangers)
         return raised
 

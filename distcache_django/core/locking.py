@@ -41,7 +41,7 @@ class Locking:
                 return Decision(token, is_own=True)
             if holder:
                 return Decision(None)
-            token = max(token + 1, int(began * 1000))
+            token = max(token + 1, int(self._replicas.now_ms() * 1000))  # now: this may have waited for long
             return Decision(token, _record(token, nonce, 0 if ttl_ms is None else round(began) + ttl_ms))
 
         return (yield from self._agreement.settle("lock", key, decide, names_its_author=True))

@@ -243,7 +243,7 @@ class Replicas:
             for node in draft.stored if only_stored else draft.owners:
                 parts.setdefault(node, []).append(draft)
         for _ in range(2):
-            items = {node: [self._draft_item(d, absent[d]) for d in part] for node, part in parts.items()}
+            items = {node: [self._draft_item(d, absent[d] - {node}) for d in part] for node, part in parts.items()}
             outcomes = yield from self.put(items, expires, patience)
             for node, outcome in outcomes.items():
                 for draft, status in zip(parts[node], statuses(outcome, len(parts[node])), strict=True):

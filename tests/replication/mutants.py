@@ -86,7 +86,11 @@ def older_counts_as_stored(draft, node, status, absent):
     _judge(draft, node, b"=" if is_older else status, absent)
 
 
-@mutant(7, {"workload": Deletions, "theme": faults.NOISE | _LONG, **_SLOWLY}, (Standings, "not_after"))
+@mutant(
+    7,
+    {"workload": Deletions, "theme": {faults.mishaps: 3.0, faults.pause: 1.0}, "agents": 0, **_SLOWLY},
+    (Standings, "not_after"),
+)
 def no_not_after(_self, _node, _expires):
     return 2**52
 

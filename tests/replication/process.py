@@ -213,7 +213,7 @@ class Exchange:
         if fate == "late":
             world.at(world.random.choice((0.1, 0.3, 0.6, 2.0, 5.0)) * (0.5 + world.random.random()), self.arrive)
         elif fate == "twice" and self.request.repeatable:
-            world.at(world.random.random(), self.arrive)
+            world.at(world.random.random() * world.random.choice((1.0, 4.0)), self.arrive)
             world.at(world.travel(), self.arrive)
         elif fate == "broken":
             world.at(world.travel(), self.arrive)

@@ -149,14 +149,16 @@ class Register:
                     raise Broken(f"two winners: {one} and {other}")
 
     def _are_divided(self, one: Call, other: Call) -> bool:
-        first, last = min(one.acknowledged_at, other.acknowledged_at), max(one.ended, other.ended)
-        began = min(one.began, other.began)
-        if any(w.value is None and w.began < last and w.acknowledged_at > began for w in self.writes):
-            return True
+        last, began = max(one.ended, other.ended), min(one.began, other.began)
+        later = max(one, other, key=lambda call: call.ended)
         if any(began < moment < last for moment in self.amnesties):
             return True
-        del first
-        return any(self.ends(w, max(one, other, key=lambda c: c.ended)).earliest < last for w in (one, other))
+        for write in self.writes:
+            if write.began > last or write.acknowledged_at < began:
+                continue
+            if write.value is None or self.ends(write, later).earliest < last:
+                return True
+        return False
 
 
 def _had_no_effect(call: Call) -> bool:

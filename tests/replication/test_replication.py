@@ -25,7 +25,7 @@ CHUNK = 250
 CAUGHT = {
     "hint_counts_for_w": 24,
     "older_counts_as_stored": 38,
-    "no_not_after": 684,
+    "no_not_after": 149,
     "tombstones_live_too_short": 144,
     "writes_ignore_promises": 6,
     "touch_rewrites_the_payload": 2,
