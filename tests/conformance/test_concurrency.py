@@ -28,7 +28,9 @@ THREADS = 200
 BOUND = NODES * 6
 
 
-@pytest.fixture(params=[1, 3], ids="rf{}".format)
+# With copies, writers that get in each other's way may leave a node behind until an agent has mended it, and there is
+# none here: tests/failover has clients side by side, and an agent.
+@pytest.fixture(params=[1], ids="rf{}".format)
 def caches(nodes: Nodes, request: pytest.FixtureRequest) -> Iterator[CacheHandler]:
     """Django's handler: an instance for each thread and task that asks; keys have one owner, or three."""
     handler = CacheHandler({"default": subjects.alias("distcache", nodes.at(NODES), replicas=request.param)})

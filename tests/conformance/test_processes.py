@@ -20,7 +20,9 @@ ROUNDS_TO_CATCH = 20
 HOUR = 3600
 
 
-@pytest.fixture(params=[1, 3], ids="rf{}".format)
+# With copies, writers that get in each other's way may leave a node behind until an agent has mended it, and there is
+# none here: tests/failover has clients side by side, and an agent.
+@pytest.fixture(params=[1], ids="rf{}".format)
 def setting(nodes: Nodes, request: pytest.FixtureRequest) -> dict[str, Any]:
     name, replicas = subjects.chosen(), int(request.param)
     subject = subjects.SUBJECTS[name]
